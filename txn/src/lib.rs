@@ -1,1 +1,17 @@
-//! stub
+//! Transactions over replicated shards: MVCC, locks, two-phase commit, safe-time reads, and the
+//! gateway's side of all of these. Pure state machines: `step(now, input) -> Ready`.
+//!
+//! `node.rs` is one server's whole state: all its groups. `group.rs` is one replica of one shard,
+//! the only place where Paxos meets locks, MVCC and two-phase commit. `client/` is the gateway:
+//! it drives one transaction against the groups that hold its keys.
+
+pub mod api;
+pub mod storage;
+pub mod types;
+
+pub use api::{
+    AbortReason, CommitTiming, GroupError, Inspection, LockRow, ReadOp, ReadResult, Reply, Request, RequestBody, TxnRow,
+    TxnStatus,
+};
+pub use storage::{Batch, Op, Storage, StorageError, Visit};
+pub use types::{Key, LockMode, Mutation, Priority, RangeDescriptor, Row, Span, TxnId, Value};

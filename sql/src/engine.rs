@@ -1,0 +1,137 @@
+//! What SQL needs from the database below: transactions, snapshots, and a few cluster-wide
+//! operations. The server implements it over real groups; tests implement it over a map.
+//!
+//! Futures are `Send`, so that a session can run on any thread of the server.
+
+use std::future::Future;
+
+use truetime::{Interval, Timestamp};
+use txn::client::ClientError;
+use txn::{CommitTiming, Key, LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
+
+/// What a commit did, for `\last` and `EXPLAIN ANALYZE`.
+#[derive(Clone, Debug, Default)]
+pub struct CommitInfo {
+    /// The transaction.
+    pub txn: TxnId,
+    /// When it committed; `None` if it had touched nothing.
+    pub commit_ts: Option<Timestamp>,
+    /// The groups that took part, the coordinator first.
+    pub participants: Vec<u64>,
+    /// Where the time went at the coordinator.
+    pub timing: CommitTiming,
+    /// What the gateway saw, from commit to answer.
+    pub total_ns: i64,
+}
+
+/// The timestamp at which a read-only transaction or statement reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadBound {
+    /// Sees everything that committed before it began.
+    Strong,
+    /// Exactly then. In the future, it waits.
+    At(Timestamp),
+    /// Exactly so long ago, in nanoseconds.
+    Staleness(i64),
+}
+
+/// A read-write transaction.
+pub trait Transaction: Send {
+    /// Its name.
+    fn id(&self) -> TxnId;
+    /// Its age, which a retry passes to [`Engine::begin`].
+    fn priority(&self) -> Priority;
+    /// Locks and reads; sees its own buffered writes. One result for each op, complete up to the
+    /// op's limit or up to about `txn::READ_BYTES_MAX` bytes, and then `resume` says what is left.
+    fn read(
+        &mut self,
+        ops: Vec<ReadOp>,
+        mode: LockMode,
+    ) -> impl Future<Output = Result<Vec<ReadResult>, ClientError>> + Send;
+    /// Buffers writes.
+    fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError>;
+    /// A mark of the buffer, for [`Transaction::undo_to`].
+    fn mark(&self) -> usize;
+    /// Forgets the writes buffered since the mark: a statement failed.
+    fn undo_to(&mut self, mark: usize);
+    /// Nanoseconds spent waiting for locks so far.
+    fn lock_wait_ns(&self) -> i64;
+    /// Commits.
+    fn commit(self) -> impl Future<Output = Result<CommitInfo, ClientError>> + Send;
+    /// Gives up; the locks go at once.
+    fn rollback(self) -> impl Future<Output = ()> + Send;
+}
+
+/// A cluster-wide operation that is not a transaction. Its rows go straight to the client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdminCommand {
+    /// Nodes, their addresses, and whether each is reachable.
+    ShowNodes,
+    /// Groups: replicas, leader, lease, applied and safe time.
+    ShowGroups,
+    /// Ranges: start and end key (raw bytes, as BYTEA), group, leader.
+    ShowRanges,
+    /// Open transactions of all groups.
+    ShowTransactions,
+    /// Locks of all groups (spans as raw BYTEA keys).
+    ShowLocks,
+    /// Each node's interval, epsilon, source, trust and conflicts.
+    ShowClock,
+    /// Choose the clock source of one node, or of all if `None`.
+    SetClock {
+        /// The node.
+        node: Option<u64>,
+        /// As for `--clock`.
+        spec: String,
+    },
+    /// Compare the checksums of all replicas.
+    CheckReplicas,
+    /// How a transaction ended; answered with one row: status, commit timestamp.
+    TransactionStatus {
+        /// The transaction.
+        txn: TxnId,
+        /// The coordinator's group.
+        coordinator: u64,
+    },
+    /// Split the range that holds the key there, and give the new group a leader on another node.
+    Split {
+        /// The first key of the new range.
+        at: Key,
+    },
+}
+
+/// Rows of an [`AdminCommand`], as text columns with a name each.
+#[derive(Clone, Debug, Default)]
+pub struct AdminRows {
+    /// Column names and types.
+    pub columns: Vec<(String, crate::types::DataType)>,
+    /// Rows.
+    pub rows: Vec<Vec<crate::types::Datum>>,
+}
+
+/// The database below SQL, as one gateway sees it. Cheap to clone.
+pub trait Engine: Clone + Send + Sync + 'static {
+    /// Its read-write transactions.
+    type Txn: Transaction;
+
+    /// The gateway's clock.
+    fn now(&self) -> Interval;
+
+    /// This gateway's node.
+    fn node(&self) -> u64;
+
+    /// Begins a read-write transaction; a retry passes the priority of its first try.
+    fn begin(&self, priority: Option<Priority>) -> Self::Txn;
+
+    /// Reads without locks, all ops at one timestamp, and says which. `At` a timestamp beyond the
+    /// safe time waits for it. Paging and limits as in [`Transaction::read`]; following pages are
+    /// read `At` the timestamp returned.
+    fn snapshot(
+        &self,
+        bound: ReadBound,
+        ops: Vec<ReadOp>,
+    ) -> impl Future<Output = Result<(Timestamp, Vec<ReadResult>), ClientError>> + Send;
+
+    /// Does a cluster-wide operation.
+    fn admin(&self, command: AdminCommand) -> impl Future<Output = Result<AdminRows, ClientError>> + Send;
+}
