@@ -18,6 +18,11 @@ impl Interval {
         Interval { earliest, latest }
     }
 
+    /// An interval from ends that someone else sent: `None` when they are out of order.
+    pub fn checked(earliest: Timestamp, latest: Timestamp) -> Option<Interval> {
+        (earliest <= latest).then_some(Interval { earliest, latest })
+    }
+
     /// `at` plus and minus `epsilon_ns`.
     pub fn around(at: Timestamp, epsilon_ns: i64) -> Interval {
         assert!(epsilon_ns >= 0, "negative epsilon {epsilon_ns} ns");
@@ -34,14 +39,36 @@ impl Interval {
         self.latest < t
     }
 
-    /// Half the width, in nanoseconds.
+    /// Half the width, in nanoseconds. A peer may send any two ends, so this must not overflow.
     pub fn epsilon_ns(&self) -> i64 {
-        (self.latest.as_nanos() - self.earliest.as_nanos()) / 2
+        (self.width_ns() / 2) as i64
+    }
+
+    /// `latest - earliest`, in nanoseconds.
+    pub fn width_ns(&self) -> u64 {
+        self.latest.as_nanos().abs_diff(self.earliest.as_nanos())
+    }
+
+    /// Whether `t` lies within, ends included.
+    pub fn contains(&self, t: Timestamp) -> bool {
+        self.earliest <= t && t <= self.latest
+    }
+
+    /// Both ends moved by `ns`, stopping at the ends of time.
+    pub fn shifted_ns(&self, ns: i64) -> Interval {
+        Interval::new(self.earliest.plus_ns(ns), self.latest.plus_ns(ns))
     }
 
     /// Whether the two could both contain true time, if they were read at the same instant.
     pub fn overlaps(&self, other: &Interval) -> bool {
         self.earliest <= other.latest && other.earliest <= self.latest
+    }
+}
+
+impl std::fmt::Display for Interval {
+    /// `[earliest, latest]`, both in RFC 3339.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}, {}]", self.earliest, self.latest)
     }
 }
 

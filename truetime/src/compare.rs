@@ -1,0 +1,217 @@
+//! Catching a clock that lies, by comparing the intervals that messages carry.
+//!
+//! # Problem
+//! Everything rests on I1: an interval contains true time. A broken oscillator, a wrong `fixed:` bound or
+//! an operator's `date -s` breaks that promise silently, and then commits lose their order. No node can
+//! notice this alone, but two intervals that cannot both be true prove that one of the two nodes is wrong.
+//!
+//! # Two proofs
+//! Let peer `p` send at true time `t1` with its interval `P`, and let me receive at `t2` with mine, `M`.
+//! Honest clocks give `P.earliest <= t1 <= t2 <= M.latest`. So if `P.earliest > M.latest`, one lies:
+//!
+//! ```text
+//!   me     ......[=== M ===]..............................
+//!   peer   ...........................[=== P ===].........     the peer is ahead, whatever the network took
+//! ```
+//!
+//! The other way round, a message alone proves nothing: `P` may be far behind `M` only because the message
+//! took long. If it echoes a request of mine, then `t2 - t1` is at most the round trip that I measured on my
+//! own monotonic clock (and its drift). Honest clocks give `M.earliest <= t2 <= t1 + rtt <= P.latest + rtt`. So:
+//!
+//! ```text
+//!   peer   .....[=== P ===]....rtt....|...................
+//!   me     ...............................[=== M ===].....     the peer is behind: P.latest + rtt < M.earliest
+//! ```
+//!
+//! # Who is wrong?
+//! Two cannot tell; a majority can. A node that is in conflict with a majority of the cluster's nodes fences
+//! itself: it neither leads nor votes for leases, says why, and keeps running. Only peers heard of lately
+//! count. In a cluster of two, or with one of three down, there is no majority against anyone: the
+//! conflict is shown, and no node is fenced.
+//!
+//! # The way back
+//! A later message that agrees clears a peer's conflict, with one exception: "behind" was proved by a round
+//! trip, so only a round trip can refute it. A fenced node returns once it and the fresh peers that agree
+//! with it are a majority. Silence does not lift the fence: a liar cut off from all peers would otherwise be
+//! trusted again by the time it is reconnected, for as long as the first few messages take.
+//!
+//! # Deviation from the paper
+//! Spanner evicts a machine whose clock drifts too far from its time masters (section 3). Here there need
+//! not be any masters: the nodes judge each other with the messages they exchange anyway.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::clock::drift_allowance_ns;
+use crate::duration::format_duration_ns;
+use crate::{Interval, Now};
+
+/// Which way two clocks differ, seen from the observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The peer's earliest lies above our latest.
+    Ahead,
+    /// The peer's latest, plus the round trip, lies below our earliest.
+    Behind,
+}
+
+/// Two intervals that cannot both contain true time. Displays as a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The other node.
+    pub peer: u64,
+    /// Which way it differs.
+    pub direction: Direction,
+    /// The gap between the intervals; the clocks differ by this and at most both epsilons more.
+    pub gap_ns: i64,
+    /// Our interval at receipt.
+    pub own: Interval,
+    /// The peer's interval when it sent.
+    pub theirs: Interval,
+    /// True if the peer did not differ this way until now: the moment to log it.
+    pub first: bool,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = match self.direction {
+            Direction::Ahead => "ahead",
+            Direction::Behind => "behind",
+        };
+        write!(f, "the clock of node {} is {direction} by more than both bounds allow, ", self.peer)?;
+        write!(f, "{} apart: ours {}, theirs {}", format_duration_ns(self.gap_ns), self.own, self.theirs)
+    }
+}
+
+/// What a node should think of its own clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No majority is against it.
+    Good,
+    /// Stop leading and voting for leases.
+    Fence {
+        /// The peers whose clocks contradict ours, in order.
+        against: Vec<u64>,
+    },
+}
+
+/// A peer's clock for `SHOW CLOCK`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRow {
+    /// The node.
+    pub peer: u64,
+    /// Its last interval, moved along by the time since. How long the message took is not in it.
+    pub interval: Interval,
+    /// Since the last message from it.
+    pub age_ns: i64,
+    /// The conflict with it, if any.
+    pub conflict: Option<Conflict>,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    interval: Interval,
+    mono_ns: i64,
+    conflict: Option<Conflict>,
+}
+
+/// Compares our clock with those of the peers. One per node.
+#[derive(Clone, Debug, Default)]
+pub struct PeerClocks {
+    peers: BTreeMap<u64, Peer>,
+    /// The last verdict against us; empty while it is [`Verdict::Good`].
+    against: Vec<u64>,
+}
+
+impl PeerClocks {
+    /// No peer known.
+    pub fn new() -> PeerClocks {
+        PeerClocks::default()
+    }
+
+    /// Notes a message of `peer`, received at `at`, that carries the interval taken when it was sent.
+    /// `rtt_ns` is set when the message answers one of ours: the monotonic time since we sent that.
+    /// Returns the conflict that this message proves, if it does.
+    pub fn observe(&mut self, peer: u64, at: Now, theirs: Interval, rtt_ns: Option<i64>) -> Option<Conflict> {
+        let known = self.peers.get(&peer).and_then(|peer| peer.conflict);
+        let rtt_ns = rtt_ns.filter(|rtt_ns| *rtt_ns >= 0);
+        let ahead_ns = theirs.earliest.since_ns(at.tt.latest);
+        let behind_ns = rtt_ns.map(|rtt_ns| {
+            let reach = theirs.latest.plus_ns(rtt_ns).plus_ns(drift_allowance_ns(rtt_ns));
+            at.tt.earliest.since_ns(reach)
+        });
+        let found = match (ahead_ns, behind_ns) {
+            (gap_ns, _) if gap_ns > 0 => Some((Direction::Ahead, gap_ns)),
+            (_, Some(gap_ns)) if gap_ns > 0 => Some((Direction::Behind, gap_ns)),
+            _ => None,
+        };
+        let proved = found.map(|(direction, gap_ns)| {
+            let first = known.is_none_or(|known| known.direction != direction);
+            Conflict { peer, direction, gap_ns, own: at.tt, theirs, first }
+        });
+        let conflict = match known {
+            Some(known) if known.direction == Direction::Behind && rtt_ns.is_none() => proved.or(Some(known)),
+            _ => proved,
+        };
+        self.peers.insert(peer, Peer { interval: theirs, mono_ns: at.mono_ns, conflict });
+        proved
+    }
+
+    /// Whether we should be fenced, given the cluster's `voters` (with or without `me`). A peer that
+    /// was last heard of more than `stale_after_ns` ago has no say. Remembers its own last answer: a
+    /// fence is lifted only when a majority agrees with us.
+    pub fn verdict(&mut self, voters: &[u64], me: u64, mono_ns: i64, stale_after_ns: i64) -> Verdict {
+        let others: Vec<u64> = voters.iter().copied().filter(|voter| *voter != me).collect();
+        let majority = (others.len() + 1) / 2 + 1;
+        let mut against = Vec::new();
+        let mut agreeing = 1;
+        for voter in others {
+            let Some(peer) = self.peers.get(&voter) else { continue };
+            if mono_ns.saturating_sub(peer.mono_ns) > stale_after_ns {
+                continue;
+            }
+            match peer.conflict {
+                Some(_) => against.push(voter),
+                None => agreeing += 1,
+            }
+        }
+        against.sort_unstable();
+        if against.len() >= majority {
+            self.against = against;
+        } else if agreeing >= majority {
+            self.against.clear();
+        }
+        match self.against.as_slice() {
+            [] => Verdict::Good,
+            against => Verdict::Fence { against: against.to_vec() },
+        }
+    }
+
+    /// One row for each peer ever heard of, by number.
+    pub fn rows(&self, mono_ns: i64) -> Vec<PeerRow> {
+        let row = |(peer, known): (&u64, &Peer)| {
+            let age_ns = mono_ns.saturating_sub(known.mono_ns).max(0);
+            PeerRow { peer: *peer, interval: known.interval.shifted_ns(age_ns), age_ns, conflict: known.conflict }
+        };
+        self.peers.iter().map(row).collect()
+    }
+
+    /// Drops a peer that has left the cluster.
+    pub fn forget(&mut self, peer: u64) {
+        self.peers.remove(&peer);
+    }
+}
+
+impl Verdict {
+    /// The reason to give to [`crate::Clock::fence`]: `None` when good.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Verdict::Good => None,
+            Verdict::Fence { against } => {
+                let nodes: Vec<String> = against.iter().map(u64::to_string).collect();
+                Some(format!("the clocks of nodes {} contradict this one's", nodes.join(", ")))
+            }
+        }
+    }
+}
