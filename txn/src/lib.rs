@@ -6,12 +6,16 @@
 //! it drives one transaction against the groups that hold its keys.
 
 pub mod api;
+pub mod message;
+pub mod ready;
 pub mod storage;
 pub mod types;
 
 pub use api::{
-    AbortReason, CommitTiming, GroupError, Inspection, LockRow, ReadOp, ReadResult, Reply, Request, RequestBody, TxnRow,
-    TxnStatus,
+    AbortReason, CommitTiming, GroupError, Inspection, LockRow, ReadOp, ReadResult, Reply, Request, RequestBody,
+    TxnRow, TxnStatus,
 };
+pub use message::{NodeMessage, SnapshotEnd, SnapshotMessage, TwoPhase};
+pub use ready::{GroupLog, GroupStatus, NodeInput, NodeOptions, NodeReady, Outgoing};
 pub use storage::{Batch, Op, Storage, StorageError, Visit};
 pub use types::{Key, LockMode, Mutation, Priority, RangeDescriptor, Row, Span, TxnId, Value};

@@ -105,7 +105,9 @@ impl Span {
 
     /// Whether it holds exactly one key, by its form.
     pub fn is_point(&self) -> bool {
-        self.end.len() == self.start.len() + 1 && self.end[..self.start.len()] == self.start[..] && self.end.last() == Some(&0)
+        self.end.len() == self.start.len() + 1
+            && self.end[..self.start.len()] == self.start[..]
+            && self.end.last() == Some(&0)
     }
 
     /// Whether the key lies within.
