@@ -128,10 +128,13 @@ fn put_two_phase(w: &mut Writer, body: &TwoPhase) {
         TwoPhase::Refused { txn, from, reason } => {
             w.u8(1).u128(txn.0).group(*from).u8(abort_tag(*reason));
         }
-        TwoPhase::Decided { txn, commit_ts } => {
-            w.u8(2).u128(txn.0).option(*commit_ts, |w, ts| {
+        TwoPhase::Decided { txn, from, commit_ts } => {
+            w.u8(2).u128(txn.0).group(*from).option(*commit_ts, |w, ts| {
                 w.timestamp(ts);
             });
+        }
+        TwoPhase::Acknowledged { txn, from } => {
+            w.u8(3).u128(txn.0).group(*from);
         }
     }
 }
@@ -140,7 +143,8 @@ fn get_two_phase(r: &mut Reader) -> Result<TwoPhase> {
     Ok(match r.u8()? {
         0 => TwoPhase::Prepared { txn: get_txn(r)?, from: r.group()?, prepare_ts: r.timestamp()? },
         1 => TwoPhase::Refused { txn: get_txn(r)?, from: r.group()?, reason: get_abort(r)? },
-        2 => TwoPhase::Decided { txn: get_txn(r)?, commit_ts: r.option(Reader::timestamp)? },
+        2 => TwoPhase::Decided { txn: get_txn(r)?, from: r.group()?, commit_ts: r.option(Reader::timestamp)? },
+        3 => TwoPhase::Acknowledged { txn: get_txn(r)?, from: r.group()? },
         tag => return unknown("two-phase message", tag),
     })
 }

@@ -34,8 +34,17 @@ pub enum TwoPhase {
     Decided {
         /// Which.
         txn: TxnId,
+        /// The coordinator.
+        from: GroupId,
         /// Committed then, or aborted.
         commit_ts: Option<Timestamp>,
+    },
+    /// Participant to coordinator: the commit decision is applied, and need not be told again.
+    Acknowledged {
+        /// Which.
+        txn: TxnId,
+        /// The participant.
+        from: GroupId,
     },
 }
 

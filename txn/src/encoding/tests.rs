@@ -211,12 +211,13 @@ impl Gen {
                 group,
                 message: SnapshotMessage::Ack { transfer: self.i64(), number: self.u64() },
             },
-            4..7 => {
+            4..8 => {
                 let (hops, txn, from) = (self.u64() as u8, self.txn(), self.group());
                 let body = match kind {
                     4 => TwoPhase::Prepared { txn, from, prepare_ts: self.ts() },
                     5 => TwoPhase::Refused { txn, from, reason: self.abort() },
-                    _ => TwoPhase::Decided { txn, commit_ts: self.option(Gen::ts) },
+                    6 => TwoPhase::Acknowledged { txn, from },
+                    _ => TwoPhase::Decided { txn, from, commit_ts: self.option(Gen::ts) },
                 };
                 NodeMessage::TwoPhase { group, hops, body }
             }

@@ -1,0 +1,303 @@
+//! Bringing a replica up that is behind the start of the log: the state is streamed to it.
+//!
+//! The transfer is fuzzy: the sender goes on applying while it reads its store chunk by chunk. What
+//! the receiver ends up with is the state at the slot where the transfer began, plus some later
+//! versions. Those do no harm: replaying the log from that slot writes the same bytes again, and
+//! until it has done so the receiver's safe time is below them. Prepared transactions, which hold
+//! safe time back, are sent as they were at the beginning; the collection line as it is at the end.
+//!
+//! ```text
+//!   chunk 0: metadata, prepare records     -> the receiver marks itself "installing", durably
+//!   chunk 1..: outcomes, decisions, versions     before anything of its old state goes
+//!   last chunk: metadata                   -> written, flushed, and only then told to Paxos
+//! ```
+
+use bytes::Bytes;
+use paxos::{Chosen, NodeId};
+
+use super::{Cx, Group, Result, Stop};
+use crate::keyspace;
+use crate::message::{NodeMessage, SnapshotEnd, SnapshotMessage};
+use crate::meta::GroupMeta;
+use crate::storage::{Batch, Visit};
+
+/// A transfer to one receiver.
+#[derive(Debug)]
+pub(super) struct Sending {
+    transfer: i64,
+    /// The chunk sent and not yet acknowledged.
+    chunk: SnapshotMessage,
+    number: u64,
+    end: SnapshotEnd,
+    meta: GroupMeta,
+    /// The part of the store still to be read: areas, and the key to go on from in the first.
+    areas: Vec<(Vec<u8>, Vec<u8>)>,
+    sent_ns: i64,
+    acked_ns: i64,
+}
+
+/// A transfer from a sender.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    from: NodeId,
+    transfer: i64,
+    next: u64,
+    heard_ns: i64,
+    /// Set when all is written and waits for the flush.
+    installed: Option<(SnapshotEnd, GroupMeta)>,
+    /// What consensus chose meanwhile.
+    pub chosen: Vec<Chosen>,
+}
+
+/// Bytes in one chunk, about.
+const CHUNK_BYTES: usize = 512 << 10;
+/// An unacknowledged chunk is sent again after this long, in nanoseconds.
+const CHUNK_RESEND_NS: i64 = 1_000_000_000;
+/// A transfer that the other side has let go is forgotten after this long, in nanoseconds.
+const TRANSFER_IDLE_NS: i64 = 10_000_000_000;
+
+impl Group {
+    /// Begins to send a snapshot, unless one is under way.
+    pub(super) fn begin_transfer(&mut self, cx: &mut Cx, to: NodeId) -> Result<()> {
+        if self.sending.contains_key(&to) || self.receiving.is_some() || self.meta.installing || to == self.me {
+            return Ok(());
+        }
+        let group = self.meta.group();
+        let transfer = cx.now.mono_ns;
+        let mut pairs = vec![(keyspace::meta_key(group), self.meta.encode())];
+        for (txn, prepared) in &self.prepared {
+            pairs.push((keyspace::record_key(group, keyspace::PREPARED, *txn), prepared.encode()));
+        }
+        let end = SnapshotEnd {
+            applied: self.meta.applied,
+            epoch: self.meta.epoch,
+            config: self.meta.config.clone(),
+            meta: Bytes::new(),
+        };
+        let areas = [keyspace::OUTCOME, keyspace::DECISION]
+            .into_iter()
+            .map(|kind| {
+                let prefix = keyspace::record_prefix(group, kind).to_vec();
+                let end = keyspace::prefix_end(&prefix).to_vec();
+                (prefix, end)
+            })
+            .chain([keyspace::version_span(&self.meta.range.span)])
+            .rev()
+            .collect();
+        let chunk = SnapshotMessage::Chunk { transfer, number: 0, pairs, last: None };
+        cx.out.notes.push(format!("{group}: sending a snapshot at {} to {to}", self.meta.applied));
+        cx.out.messages.push((to, NodeMessage::Snapshot { group, message: chunk.clone() }));
+        let now = cx.now.mono_ns;
+        let meta = self.meta.clone();
+        self.sending
+            .insert(to, Sending { transfer, chunk, number: 0, end, meta, areas, sent_ns: now, acked_ns: now });
+        Ok(())
+    }
+
+    /// A peer says that it has no replica of this group: it missed the split.
+    pub fn on_missing(&mut self, cx: &mut Cx, from: NodeId) -> Result<()> {
+        if self.lead.is_some() && self.meta.config.voters.contains(&from) {
+            self.begin_transfer(cx, from)?;
+        }
+        Ok(())
+    }
+
+    /// A chunk or an acknowledgement.
+    pub fn snapshot(&mut self, cx: &mut Cx, from: NodeId, message: SnapshotMessage) -> Result<()> {
+        match message {
+            SnapshotMessage::Ack { transfer, number } => self.on_ack(cx, from, transfer, number),
+            SnapshotMessage::Chunk { transfer, number, pairs, last } => {
+                self.on_chunk(cx, from, transfer, number, pairs, last)
+            }
+        }
+    }
+
+    fn on_ack(&mut self, cx: &mut Cx, from: NodeId, transfer: i64, number: u64) -> Result<()> {
+        let Some(sending) = self.sending.get_mut(&from) else { return Ok(()) };
+        if sending.transfer != transfer || sending.number != number {
+            return Ok(());
+        }
+        if matches!(sending.chunk, SnapshotMessage::Chunk { last: Some(_), .. }) {
+            self.sending.remove(&from);
+            return Ok(());
+        }
+        let mut pairs = Vec::new();
+        let mut size = 0;
+        while let Some((start, end)) = sending.areas.pop() {
+            let mut rest = None;
+            cx.store.scan(&start, &end, false, &mut |key, value| {
+                if size >= CHUNK_BYTES {
+                    rest = Some(key.to_vec());
+                    return Visit::Stop;
+                }
+                size += key.len() + value.len();
+                pairs.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+                Visit::Next
+            })?;
+            if let Some(rest) = rest {
+                sending.areas.push((rest, end));
+                break;
+            }
+        }
+        let last = sending.areas.is_empty().then(|| {
+            let mut meta = sending.meta.clone();
+            meta.gc_line = self.meta.gc_line;
+            meta.outcomes_before = self.meta.outcomes_before;
+            SnapshotEnd { meta: meta.encode(), ..sending.end.clone() }
+        });
+        sending.number += 1;
+        sending.sent_ns = cx.now.mono_ns;
+        sending.acked_ns = cx.now.mono_ns;
+        sending.chunk = SnapshotMessage::Chunk { transfer, number: sending.number, pairs, last };
+        let message = NodeMessage::Snapshot { group: self.meta.group(), message: sending.chunk.clone() };
+        cx.out.messages.push((from, message));
+        Ok(())
+    }
+
+    fn on_chunk(
+        &mut self,
+        cx: &mut Cx,
+        from: NodeId,
+        transfer: i64,
+        number: u64,
+        pairs: Vec<(Bytes, Bytes)>,
+        last: Option<SnapshotEnd>,
+    ) -> Result<()> {
+        let group = self.meta.group();
+        let ack = NodeMessage::Snapshot { group, message: SnapshotMessage::Ack { transfer, number } };
+        let idle = self.receiving.as_ref().is_none_or(|r| {
+            r.installed.is_none() && (r.from == from || cx.now.mono_ns - r.heard_ns >= TRANSFER_IDLE_NS)
+        });
+        let fresh = self.receiving.as_ref().is_none_or(|r| r.from != from || r.transfer != transfer);
+        if number == 0 && fresh && idle {
+            let Some(meta) = pairs.first().and_then(|(_, value)| GroupMeta::decode(value.clone()).ok()) else {
+                return Ok(());
+            };
+            if meta.group() != group || self.lead.is_some() {
+                return Ok(());
+            }
+            if !self.meta.installing && meta.applied <= self.meta.applied {
+                // Old news: it has caught up by itself.
+                cx.out.messages.push((from, ack));
+                return Ok(());
+            }
+            self.begin_install(cx, from, transfer, &meta)?;
+        }
+        let Some(receiving) = &mut self.receiving else { return Ok(()) };
+        if receiving.from != from || receiving.transfer != transfer || number > receiving.next {
+            return Ok(());
+        }
+        cx.out.messages.push((from, ack));
+        if number < receiving.next || receiving.installed.is_some() {
+            return Ok(());
+        }
+        receiving.next += 1;
+        receiving.heard_ns = cx.now.mono_ns;
+        let mut batch = Batch::default();
+        for (key, value) in pairs.into_iter().skip(usize::from(number == 0)) {
+            if !keyspace::belongs_to(&key, group) {
+                return Err(Stop(format!("{group}: {from} sent a snapshot with a foreign key")));
+            }
+            batch.put(key, value);
+        }
+        if let Some(end) = last {
+            let meta = GroupMeta::decode(end.meta.clone())
+                .map_err(|e| Stop(format!("{group}: {from} sent a snapshot without metadata: {e}")))?;
+            batch.put(keyspace::meta_key(group), meta.encode());
+            receiving.installed = Some((end, meta));
+            cx.out.flush_state = true;
+        }
+        cx.store.write(batch)?;
+        Ok(())
+    }
+
+    /// Marks the replica as being installed and drops its old state, in one batch.
+    fn begin_install(&mut self, cx: &mut Cx, from: NodeId, transfer: i64, meta: &GroupMeta) -> Result<()> {
+        let group = self.meta.group();
+        cx.out.notes.push(format!("{group}: installing a snapshot at {} from {from}", meta.applied));
+        let mut batch = Batch::default();
+        self.meta.installing = true;
+        batch.put(keyspace::meta_key(group), self.meta.encode());
+        for kind in [keyspace::PREPARED, keyspace::OUTCOME, keyspace::DECISION] {
+            let prefix = keyspace::record_prefix(group, kind);
+            batch.delete_range(prefix.clone(), keyspace::prefix_end(&prefix));
+        }
+        // Only the sender's range: what else this replica still counts as its own may have been
+        // split off and be another group's by now.
+        let (start, end) = keyspace::version_span(&meta.range.span);
+        batch.delete_range(start, end);
+        cx.store.write(batch)?;
+        self.prepared.clear();
+        self.receiving =
+            Some(Receiving { from, transfer, next: 0, heard_ns: cx.now.mono_ns, installed: None, chosen: Vec::new() });
+        Ok(())
+    }
+
+    /// The state store was flushed: an installed snapshot is durable now.
+    pub fn state_durable(&mut self, cx: &mut Cx, applied: paxos::Slot) -> Result<()> {
+        if let Some(receiving) = &mut self.receiving {
+            if let Some((end, meta)) = receiving.installed.take_if(|(end, _)| end.applied <= applied) {
+                let chosen = std::mem::take(&mut receiving.chosen);
+                self.receiving = None;
+                self.finish_install(cx, end, meta, chosen)?;
+            }
+            return Ok(());
+        }
+        if self.meta.installing {
+            return Ok(());
+        }
+        self.consensus(cx, paxos::Input::AppliedDurable(applied))
+    }
+
+    fn finish_install(&mut self, cx: &mut Cx, end: SnapshotEnd, meta: GroupMeta, chosen: Vec<Chosen>) -> Result<()> {
+        let group = self.meta.group();
+        self.meta = meta;
+        self.meta.installing = false;
+        let prefix = keyspace::record_prefix(group, keyspace::PREPARED);
+        let mut records = Vec::new();
+        cx.store.scan(&prefix, &keyspace::prefix_end(&prefix), false, &mut |_, value| {
+            records.push(Bytes::copy_from_slice(value));
+            Visit::Next
+        })?;
+        for record in records {
+            let prepared = crate::command::PreparedTxn::decode(record)
+                .map_err(|e| Stop(format!("{group}: a prepare record of a snapshot: {e}")))?;
+            self.prepared.insert(prepared.txn, prepared);
+        }
+        cx.out.notes.push(format!("{group}: installed a snapshot at {}", end.applied));
+        cx.out.ranges_changed = true;
+        self.readers_dirty = true;
+        self.promised_ts = self.promised_ts.max(self.meta.born_ts);
+        let input = paxos::Input::SnapshotInstalled { applied: end.applied, epoch: end.epoch, config: end.config };
+        self.consensus(cx, input)?;
+        self.apply_chosen(cx, chosen)
+    }
+
+    /// What the node should report as applied when a flush begins: an installed snapshot counts.
+    pub fn applied(&self) -> paxos::Slot {
+        match self.receiving.as_ref().and_then(|r| r.installed.as_ref()) {
+            Some((end, _)) => end.applied,
+            None => self.meta.applied,
+        }
+    }
+
+    /// Sends unacknowledged chunks again, and forgets transfers that nobody wants.
+    pub(super) fn resend_chunks(&mut self, cx: &mut Cx) {
+        let group = self.meta.group();
+        let now = cx.now.mono_ns;
+        self.sending.retain(|_, s| now - s.acked_ns < TRANSFER_IDLE_NS);
+        for (to, sending) in &mut self.sending {
+            if now - sending.sent_ns >= CHUNK_RESEND_NS {
+                sending.sent_ns = now;
+                cx.out.messages.push((*to, NodeMessage::Snapshot { group, message: sending.chunk.clone() }));
+            }
+        }
+        if self.receiving.as_ref().is_some_and(|r| r.installed.is_none() && now - r.heard_ns >= TRANSFER_IDLE_NS) {
+            // The sender is gone. What consensus chose meanwhile cannot be applied to half a
+            // state: the next snapshot will be beyond it.
+            self.receiving = None;
+        } else if self.receiving.as_ref().is_some_and(|r| r.installed.is_some()) {
+            cx.out.flush_state = true;
+        }
+    }
+}
