@@ -187,8 +187,8 @@ pub(crate) fn drift_allowance_ns(elapsed_ns: i64) -> i64 {
 fn interpret(spec: &ClockSpec, elapsed_ns: i64, reading: Reading) -> Now {
     let (base_epsilon_ns, trusted) = match spec.base() {
         BaseSpec::Fixed { epsilon_ns } => (epsilon_ns, true),
-        BaseSpec::Kernel => match reading.kernel {
-            Some(kernel) => (kernel.max_error_ns.max(0), kernel.synchronised && kernel.max_error_ns >= 0),
+        BaseSpec::Kernel => match reading.kernel.filter(|kernel| kernel.max_error_ns >= 0) {
+            Some(kernel) => (kernel.max_error_ns, kernel.synchronised),
             None => (KERNEL_EPSILON_UNKNOWN_NS, false),
         },
     };
@@ -202,4 +202,52 @@ fn interpret(spec: &ClockSpec, elapsed_ns: i64, reading: Reading) -> Now {
         }
     };
     Now { tt: Interval::around(reading.system.plus_ns(shift_ns), epsilon_ns), mono_ns: reading.mono_ns, trusted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn a_promise_that_holds_gives_intervals_that_contain_true_time_and_no_anomaly() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        for _ in 0..200 {
+            let epsilon_ns = rng.random_range(0..1_000_000i64);
+            let kernel = rng.random_bool(0.5);
+            let spec = if kernel { ClockSpec::Base(BaseSpec::Kernel) } else { ClockSpec::fixed(epsilon_ns) };
+            let (mut t, mut mono_ns) = (1_000_000_000_000i64, rng.random_range(-1_000_000..1_000_000i64));
+            let mut clock = None;
+            for _ in 0..100 {
+                let reading = Reading {
+                    system: Timestamp::from_nanos(t + rng.random_range(-epsilon_ns..=epsilon_ns)),
+                    mono_ns,
+                    kernel: kernel.then_some(KernelClock { synchronised: true, max_error_ns: epsilon_ns }),
+                };
+                let clock = clock.get_or_insert_with(|| Clock::new(spec.clone(), reading));
+                let now = clock.now(reading);
+                assert!(now.trusted && now.tt.contains(Timestamp::from_nanos(t)));
+                assert_eq!(clock.status().last_anomaly, None);
+                let elapsed_ns = rng.random_range(0..10_000_000_000i64);
+                t += elapsed_ns;
+                mono_ns += elapsed_ns + elapsed_ns * rng.random_range(-DRIFT_PPM_MAX..=DRIFT_PPM_MAX) / 1_000_000;
+            }
+        }
+    }
+
+    #[test]
+    fn readings_at_the_ends_of_time_do_no_harm() {
+        let kernel = Some(KernelClock { synchronised: true, max_error_ns: i64::MIN });
+        let ends = [i64::MIN, 0, i64::MAX];
+        for spec in ["fixed:9223372036854775807ns", "kernel", "sim:kernel,drift=999999ppm,sawtooth=0s..292y/1ns"] {
+            let spec = spec.replace("292y", "9223372036854775807ns").parse::<ClockSpec>().unwrap();
+            let reading = |system, mono_ns| Reading { system: Timestamp::from_nanos(system), mono_ns, kernel };
+            let mut clock = Clock::new(spec, reading(0, 0));
+            for _ in 0..2 {
+                for (system, mono_ns) in ends.iter().flat_map(|system| ends.map(|mono_ns| (*system, mono_ns))) {
+                    clock.now(reading(system, mono_ns));
+                }
+            }
+        }
+    }
 }

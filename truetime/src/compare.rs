@@ -163,7 +163,8 @@ impl PeerClocks {
     /// fence is lifted only when a majority agrees with us.
     pub fn verdict(&mut self, voters: &[u64], me: u64, mono_ns: i64, stale_after_ns: i64) -> Verdict {
         let others: Vec<u64> = voters.iter().copied().filter(|voter| *voter != me).collect();
-        let majority = (others.len() + 1) / 2 + 1;
+        let cluster = others.len() + 1;
+        let majority = cluster / 2 + 1;
         let mut against = Vec::new();
         let mut agreeing = 1;
         for voter in others {
@@ -211,6 +212,102 @@ impl Verdict {
             Verdict::Fence { against } => {
                 let nodes: Vec<String> = against.iter().map(u64::to_string).collect();
                 Some(format!("the clocks of nodes {} contradict this one's", nodes.join(", ")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+    use rand::{RngExt, SeedableRng};
+
+    /// `Now` at the true time `t` of a clock that is `error_ns` wrong and claims `epsilon_ns`.
+    fn now(t: i64, error_ns: i64, epsilon_ns: i64) -> Now {
+        let tt = Interval::around(Timestamp::from_nanos(t + error_ns), epsilon_ns);
+        Now { tt, mono_ns: t, trusted: true }
+    }
+
+    #[test]
+    fn honest_clocks_are_never_in_conflict() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        for _ in 0..50_000 {
+            let [out_ns, back_ns] = [(); 2].map(|()| rng.random_range(0..20_000i64));
+            let [sent, peer, received] = [0, out_ns, out_ns + back_ns].map(|t| {
+                let epsilon_ns = rng.random_range(0..10_000i64);
+                now(t, rng.random_range(-epsilon_ns..=epsilon_ns), epsilon_ns)
+            });
+            let mut clocks = PeerClocks::new();
+            assert_eq!(clocks.observe(2, peer, sent.tt, None), None);
+            assert_eq!(clocks.observe(1, received, peer.tt, Some(out_ns + back_ns)), None);
+        }
+    }
+
+    #[test]
+    fn a_clock_wrong_by_more_than_bounds_and_round_trip_is_caught() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(6);
+        for _ in 0..50_000 {
+            let [mine_ns, theirs_ns] = [(); 2].map(|()| rng.random_range(0..10_000i64));
+            let rtt_ns = rng.random_range(0..20_000i64);
+            let sent = rng.random_range(0..=rtt_ns);
+            // Twice each epsilon, because the honest clock may be off by its own as well.
+            let error_ns = 2 * (mine_ns + theirs_ns) + rtt_ns + 10;
+            let direction = if rng.random_bool(0.5) { Direction::Ahead } else { Direction::Behind };
+            let sign = if direction == Direction::Ahead { 1 } else { -1 };
+            let liar = now(sent, sign * error_ns, theirs_ns);
+            let me = now(rtt_ns, rng.random_range(-mine_ns..=mine_ns), mine_ns);
+            let conflict = PeerClocks::new().observe(2, me, liar.tt, Some(rtt_ns)).expect("conflict not found");
+            assert_eq!(conflict.direction, direction);
+            assert!(conflict.first && conflict.gap_ns > 0);
+        }
+    }
+
+    /// The verdict, from nothing but the definition: nodes against and for, no memory.
+    fn dumb_majority_against(cluster: usize, against: usize) -> bool {
+        against * 2 > cluster
+    }
+
+    #[test]
+    fn only_a_majority_of_the_cluster_fences() {
+        for cluster in 1..8u64 {
+            let voters: Vec<u64> = (1..=cluster).collect();
+            // Each peer agrees (0), contradicts (1) or is unknown (2).
+            for case in 0..3u64.pow(cluster as u32 - 1) {
+                let mut clocks = PeerClocks::new();
+                let me = now(0, 0, 10);
+                let mut against = Vec::new();
+                for peer in 2..=cluster {
+                    match case / 3u64.pow(peer as u32 - 2) % 3 {
+                        0 => assert_eq!(clocks.observe(peer, me, me.tt, None), None),
+                        1 => {
+                            assert!(clocks.observe(peer, me, now(0, 100, 10).tt, None).is_some());
+                            against.push(peer);
+                        }
+                        _ => {}
+                    }
+                }
+                let expected = match dumb_majority_against(cluster as usize, against.len()) {
+                    true => Verdict::Fence { against },
+                    false => Verdict::Good,
+                };
+                assert_eq!(clocks.verdict(&voters, 1, 5, 10), expected, "cluster of {cluster}, case {case}");
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_at_the_ends_of_time_do_no_harm() {
+        let ends = [Timestamp::MIN, Timestamp::ZERO, Timestamp::MAX];
+        let all: Vec<_> =
+            ends.iter().flat_map(|from| ends.iter().filter_map(|to| Interval::checked(*from, *to))).collect();
+        let mut clocks = PeerClocks::new();
+        for own in &all {
+            for theirs in &all {
+                for rtt_ns in [None, Some(i64::MIN), Some(0), Some(i64::MAX)] {
+                    clocks.observe(2, Now { tt: *own, mono_ns: 0, trusted: true }, *theirs, rtt_ns);
+                    assert_eq!(clocks.rows(i64::MAX).len(), 1);
+                }
             }
         }
     }
