@@ -1,0 +1,62 @@
+//! The tables that the rules look things up in. A change here is a change of the architecture: say why
+//! in the commit.
+
+/// Which packages of the workspace each may depend on.
+pub const EDGES: &[(&str, &[&str])] = &[
+    ("truetime", &[]),
+    ("paxos", &["truetime"]),
+    ("txn", &["truetime", "paxos"]),
+    ("sql", &["truetime", "txn"]),
+    ("proto", &[]),
+    ("server", &["truetime", "paxos", "txn", "sql", "proto"]),
+    ("shell", &["proto"]),
+    // The one binary: the node, the shell and the workloads, and no logic of its own.
+    ("meridian", &["server", "shell"]),
+    ("sim", &["truetime", "paxos", "txn"]),
+    ("e2e", &["proto"]),
+    ("tidy", &[]),
+];
+
+/// The crates that the simulator runs: no clock, no I/O, no threads, no order that depends on a hash seed.
+pub const PURE: &[&str] = &["truetime", "paxos", "txn"];
+
+/// What a pure crate may depend on besides the workspace. `rand` only for its traits: the caller brings
+/// the generator.
+pub const PURE_MAY_USE: &[&str] = &["bytes", "rand", "rand_chacha", "crc32fast", "chrono", "thiserror"];
+
+/// What other packages must not depend on.
+pub const MUST_NOT_USE: &[(&str, &[&str], &str)] = &[
+    ("sql", &["tokio", "tonic", "prost", "rocksdb"], "sql runs over the traits of txn, with any transport and store"),
+    ("proto", &["rocksdb", "sqlparser"], "proto holds generated types only"),
+    ("shell", &["rocksdb", "sqlparser"], "the shell is a client: it has only the wire"),
+    ("sim", &["tokio", "tonic", "prost", "rocksdb", "datafusion"], "the simulator must compile in seconds"),
+    ("e2e", &["rocksdb"], "end-to-end tests see real processes from outside"),
+];
+
+/// Words that do not occur in the code of a pure crate.
+pub const PURE_MUST_NOT_SAY: &[(&str, &str)] = &[
+    ("std::time", "time is an argument"),
+    ("std::fs", "return what to write in Ready"),
+    ("std::net", "return what to send in Ready"),
+    ("std::thread", "pure code has no threads"),
+    ("SystemTime", "time is an argument"),
+    ("Instant", "time is an argument"),
+    ("Utc::now", "time is an argument"),
+    ("Local::now", "time is an argument"),
+    ("HashMap", "its order depends on a seed: use BTreeMap"),
+    ("HashSet", "its order depends on a seed: use BTreeSet"),
+];
+
+/// The longest file, in lines. Beyond it, split by role.
+pub const LINES_MAX: usize = 600;
+
+/// Files that are longer all the same, with a length that may only shrink.
+pub const LONG_FILES: &[(&str, usize)] = &[];
+
+/// Test files that may sleep, and why.
+pub const MAY_SLEEP: &[(&str, &str)] =
+    &[("tests/e2e/src/wait.rs", "polls a condition of a real process, with a deadline")];
+
+/// Where the server may mention wire types: one file converts, the front-ends serve them.
+pub const WIRE_FILES: &[&str] =
+    &["server/src/wire.rs", "server/src/wire/", "server/src/frontend.rs", "server/src/frontend/"];
