@@ -1,0 +1,46 @@
+# Everything is built with --release: demo, tests and lints share one profile, so that RocksDB is compiled once.
+# The build cache lies outside of the checkout, so that a fresh clone reuses it.
+SHELL := bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/meridian/target
+CARGO ?= cargo
+MERIDIAN := $(CARGO_TARGET_DIR)/release/meridian
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo install test clean
+
+# $(call stage,NAME,COMMAND) runs a command and says how long it took.
+define stage
+	@echo "==> $(1)"; started=$$SECONDS; \
+	if $(2); then echo "==> $(1): ok, $$((SECONDS - started)) s"; \
+	else status=$$?; echo "==> $(1): FAILED after $$((SECONDS - started)) s" >&2; exit $$status; fi
+endef
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## checks what the build needs, and installs what is missing where it may
+	@.ci/deps
+
+build: deps ## the binary `meridian`
+	@started=$$SECONDS; $(CARGO) build --release --workspace --bin meridian && \
+	echo "built $(MERIDIAN) in $$((SECONDS - started)) s" >&2
+
+demo: build ## a durable three-node cluster on this machine and a shell; options in ARGS="--ephemeral"
+	@exec "$(MERIDIAN)" demo $(ARGS)
+
+install: build ## copies the binary to ~/.cargo/bin
+	@install -D -m 755 "$(MERIDIAN)" "$${CARGO_HOME:-$$HOME/.cargo}/bin/meridian"
+
+test: deps ## everything, the cheapest first
+	$(call stage,format,$(CARGO) fmt --all --check)
+	$(call stage,tidy,$(CARGO) test --release -p tidy)
+	$(call stage,pure crates,$(CARGO) test --release -p truetime -p paxos -p txn)
+	$(call stage,simulation,$(CARGO) test --release -p sim)
+	$(call stage,sql,$(CARGO) test --release -p sql)
+	$(call stage,lints,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
+	$(call stage,server and shell,$(CARGO) test --release -p proto -p server -p shell)
+	$(call stage,binary,$(CARGO) build --release --workspace --bin meridian)
+	$(call stage,end to end,$(CARGO) test --release -p e2e)
+
+clean: ## removes the build cache
+	$(CARGO) clean
