@@ -6,6 +6,7 @@
 //! it drives one transaction against the groups that hold its keys.
 
 pub mod api;
+pub mod client;
 pub mod encoding;
 pub mod message;
 pub mod ready;
