@@ -1,1 +1,13 @@
-//! stub
+//! Everything on the client's side of the wire: the gRPC client, the SQL shell, the workloads and
+//! `meridian status`. The `meridian` binary parses [`args`] and calls into here.
+
+pub mod args;
+pub mod client;
+pub mod format;
+pub mod last;
+pub mod lexer;
+pub mod out;
+pub mod repl;
+pub mod status;
+pub mod units;
+pub mod workload;

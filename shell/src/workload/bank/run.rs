@@ -1,0 +1,215 @@
+//! Runs the bank: starts the clients, shows a line each second, and reports.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::report::Summary;
+use super::worker::{Shared, Worker, locked};
+use super::{Setup, init, options, reader, retrying};
+use crate::args::{BankArgs, Report};
+use crate::client::{Client, Failure};
+use crate::out::Out;
+use crate::workload::history::{Kind, Op, Recorder};
+use crate::workload::meter::Meter;
+use crate::workload::tally::{Counts, HEADING, Tally, line};
+
+/// The heading is repeated after so many lines.
+const HEADING_EVERY: u64 = 20;
+
+/// `meridian workload bank run`. Ends after the duration, or when `stop` does.
+pub async fn run(args: &BankArgs, stop: impl Future<Output = ()>, out: &mut Out, err: &mut Out) -> anyhow::Result<i32> {
+    let text = args.report == Report::Text;
+    let summary = {
+        // Lines for people go where they cannot disturb a program that reads the report.
+        let lines: &mut Out = if text { &mut *out } else { &mut *err };
+        load(args, stop, lines).await?
+    };
+    for row in summary.text() {
+        if text { out.line(row) } else { err.line(row) }
+    }
+    if !text {
+        out.line(summary.json().to_string());
+    }
+    let _ = out.flush();
+    Ok(i32::from(!summary.good()))
+}
+
+async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut Out) -> anyhow::Result<Summary> {
+    let addresses = args.connect.addresses();
+    let mut client = Client::connect_with(&addresses, options(args.statement_timeout)).await?;
+    if args.init {
+        init::make(&mut client, args, lines).await?;
+    }
+    let setup = Setup::load(&mut client).await?;
+    let accounts = args.accounts.unwrap_or(setup.accounts);
+    anyhow::ensure!(
+        accounts <= setup.accounts,
+        "the bank has {} accounts, not {accounts}: run 'meridian workload bank init --accounts {accounts}'",
+        setup.accounts
+    );
+    anyhow::ensure!(!args.ledger || setup.ledger, "the bank has no ledger: run init with --ledger");
+    retrying(&mut client, "UPDATE bank_setup SET value = value + 1 WHERE name = 'runs'", 20).await?;
+    let (first, first_ts) = first_sum(&mut client).await?;
+    let mut meter = Meter::new(client.addresses());
+    meter.look().await;
+
+    let seed = args.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 11);
+    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0));
+    let began = Instant::now();
+    let recorder = Recorder::create(args.history.as_deref(), began)
+        .map_err(|e| anyhow::anyhow!("cannot create the history {:?}: {e}", args.history))?;
+    let bank =
+        Op::Bank { accounts: setup.accounts, initial_balance: setup.initial_balance, run, ledger: setup.ledger, seed };
+    recorder.record(0, Kind::Setup, bank, None, "");
+    let shared = Arc::new(Shared {
+        setup,
+        accounts,
+        run,
+        read_percent: args.read_percent,
+        resolve_timeout: args.resolve_timeout,
+        began,
+        recorder,
+        stop: AtomicBool::new(false),
+        next_process: AtomicU64::new(args.clients + 1),
+        acknowledged_ts: AtomicI64::new(first_ts),
+        first_ts,
+        snapshots: Mutex::default(),
+        violations: Mutex::default(),
+        unresolved: Mutex::default(),
+        errors: Mutex::default(),
+        gap: Mutex::default(),
+    });
+    reader::judge(&shared, first_ts, first);
+
+    let nodes = client.addresses().to_vec();
+    let (mut tallies, mut workers) = (Vec::new(), Vec::new());
+    for id in 0..args.clients {
+        let tally = Tally::default();
+        tallies.push(tally.clone());
+        let mut addresses = nodes.clone();
+        let count = addresses.len().max(1);
+        addresses.rotate_left(usize::try_from(id).unwrap_or(0) % count);
+        let worker = Worker {
+            id: i64::try_from(id).unwrap_or(i64::MAX),
+            process: id + 1,
+            client: Client::offline(&addresses, options(args.statement_timeout)),
+            rng: ChaCha8Rng::seed_from_u64(seed ^ (id + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            tally,
+            shared: shared.clone(),
+            seq: 0,
+        };
+        workers.push(tokio::spawn(worker.work()));
+    }
+    let mut total = Counts::default();
+    watch(args, stop, &shared, &tallies, &mut total, &mut meter, lines).await;
+
+    shared.stop.store(true, Ordering::SeqCst);
+    let elapsed = began.elapsed();
+    locked(&shared.gap).mark(elapsed);
+    for worker in workers {
+        worker.await.map_err(|e| anyhow::anyhow!("a client failed: {e}"))?;
+    }
+    for tally in &tallies {
+        tally.drain_into(&mut total);
+    }
+    meter.look().await;
+    let final_read = last_read(&shared, &nodes, args).await;
+    shared.recorder.flush().map_err(|e| anyhow::anyhow!("cannot write the history: {e}"))?;
+    Ok(Summary::new(args, &shared, total, elapsed, &meter, seed, final_read))
+}
+
+/// The first strong snapshot: the bank must be whole before anything is blamed on this run.
+async fn first_sum(client: &mut Client) -> anyhow::Result<(reader::Snapshot, i64)> {
+    let mut last = None;
+    for _ in 0..30 {
+        match reader::sum(client, None).await {
+            Ok(first) => return Ok(first),
+            Err(failure @ Failure::Server(_)) if !super::may_pass(failure.sqlstate()) => return Err(failure.into()),
+            Err(failure) => last = Some(failure),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Err(last.map_or_else(|| anyhow::anyhow!("the bank cannot be read"), Into::into))
+}
+
+/// Prints a line each second until the time is over.
+async fn watch(
+    args: &BankArgs,
+    stop: impl Future<Output = ()>,
+    shared: &Shared,
+    tallies: &[Tally],
+    total: &mut Counts,
+    meter: &mut Meter,
+    lines: &mut Out,
+) {
+    let end = tokio::time::sleep_until((shared.began + args.duration).into());
+    tokio::pin!(end, stop);
+    let mut seconds = tokio::time::interval_at((shared.began + Duration::from_secs(1)).into(), Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = shared.began;
+    let mut printed = 0;
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            () = &mut stop => {
+                lines.line("interrupted; the report follows");
+                return;
+            }
+            _ = seconds.tick() => {}
+        }
+        let mut now = Counts::default();
+        for tally in tallies {
+            tally.drain_into(&mut now);
+        }
+        total.add(&now);
+        let instant = Instant::now();
+        if printed % HEADING_EVERY == 0 {
+            lines.line(HEADING);
+        }
+        printed += 1;
+        lines.line(line(shared.began.elapsed(), instant - last, &now, total));
+        let _ = lines.flush();
+        last = instant;
+        // A crash of this process must not take more than the last second with it.
+        let _ = shared.recorder.flush();
+        meter.look().await;
+    }
+}
+
+/// Once the clients rest, every account is read at the present. The error says why it could not.
+async fn last_read(shared: &Shared, nodes: &[String], args: &BankArgs) -> Result<(), String> {
+    let mut client = Client::offline(nodes, options(args.statement_timeout));
+    let process = shared.next_process.fetch_add(1, Ordering::SeqCst);
+    let op = |read_ts, total| Op::Read { read_ts, stale: false, total };
+    shared.recorder.record(process, Kind::Invoke, op(None, None), None, "");
+    let began = Instant::now();
+    loop {
+        match reader::rows(&mut client, None).await {
+            Ok((balances, ts)) => {
+                let node = client.node();
+                let snapshot = reader::digest(&balances, node.unwrap_or(0));
+                let read_ts = Some(ts).filter(|ts| *ts != 0);
+                shared.recorder.record(process, Kind::Ok, op(read_ts, Some(snapshot.sum)), node, "");
+                let negative: BTreeMap<_, _> = balances.iter().filter(|(_, balance)| **balance < 0).collect();
+                if !negative.is_empty() {
+                    shared.violation(format!("accounts below zero at the end: {negative:?}"));
+                }
+                reader::judge(shared, ts, snapshot);
+                return Ok(());
+            }
+            Err(failure) if began.elapsed() > args.resolve_timeout => {
+                shared.recorder.record(process, Kind::Fail, op(None, None), None, &failure.to_string());
+                return Err(failure.to_string());
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
