@@ -1,0 +1,464 @@
+//! Clients: each is connected to one gateway, carries out one plan at a time, and writes down what
+//! it saw. When its gateway is gone, or silent for too long, it connects to another; whether a
+//! commit it had asked for has happened, it then asks by the transaction's name.
+
+use paxos::NodeId;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use truetime::Timestamp;
+use txn::{AbortReason, LockMode, Mutation, Priority, ReadOp, Row, TxnId, TxnStatus};
+
+use crate::counters::Counters;
+use crate::history::{Attempt, Ending, History, Seen, SnapshotRead};
+use crate::plan::{self, Kind, Plan, Pool, ReadWritePlan, When};
+use crate::rng::chance;
+use crate::trace::ms_of;
+
+/// What a client asks of its gateway.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Begin a read-write transaction; with the age of the one it retries.
+    Begin(Option<Priority>),
+    /// Lock and read.
+    Read(Vec<ReadOp>, LockMode),
+    /// Write this and commit.
+    Commit(Vec<Mutation>),
+    /// Give up the transaction.
+    Rollback,
+    /// Read without locks.
+    Snapshot(Vec<ReadOp>, When),
+    /// How did this transaction end?
+    Status(TxnId),
+}
+
+/// What a gateway answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The transaction's name and age.
+    Begun(TxnId, Priority),
+    /// What the locking read found.
+    Rows(Vec<Vec<Row>>),
+    /// What the read without locks found, and when it happened.
+    SnapshotRows {
+        /// The timestamp asked for, if one was.
+        asked: Option<Timestamp>,
+        /// The timestamp read at.
+        read_ts: Timestamp,
+        /// For each read, what was found.
+        rows: Vec<Vec<Row>>,
+    },
+    /// Committed, then.
+    Committed(Timestamp),
+    /// Rolled back as asked.
+    RolledBack,
+    /// Aborted for ever.
+    Aborted(Option<AbortReason>),
+    /// It may have committed.
+    InDoubt,
+    /// How it ended.
+    Status(TxnStatus),
+    /// Nothing came of it, and nothing was done.
+    Failed(String),
+    /// That timestamp is no longer readable; none if a strong read took too long.
+    TooOld(Option<Timestamp>),
+    /// The call itself is said to be wrong, which it never is.
+    Wrong(String),
+    /// The connection broke, or the client gave up waiting.
+    Broken,
+}
+
+impl Answer {
+    /// In a few words.
+    pub fn describe(&self) -> String {
+        match self {
+            Answer::Rows(rows) => format!("rows {:?}", rows.iter().map(Vec::len).collect::<Vec<_>>()),
+            Answer::SnapshotRows { read_ts, rows, .. } => {
+                format!("rows {:?} at {}", rows.iter().map(Vec::len).collect::<Vec<_>>(), ms_of(*read_ts))
+            }
+            Answer::Committed(ts) => format!("committed at {}", ms_of(*ts)),
+            Answer::Begun(txn, priority) => format!("begun {txn}, as old as {}", ms_of(priority.start)),
+            Answer::Failed(why) => format!("failed: {why}"),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// What a client does next.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Wake it after so long.
+    Wait(i64),
+    /// Call its gateway.
+    Call(Call),
+    /// It has nothing to do, ever again.
+    Leave,
+}
+
+/// What clients share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What they saw.
+    pub history: History,
+    /// What they draw from.
+    pub pool: Pool,
+    /// Rare states.
+    pub counters: Counters,
+    /// What they do, and how often.
+    pub mix: Vec<(Kind, u32)>,
+    /// The longest pause between two calls.
+    pub think_max_ns: i64,
+    /// The nodes.
+    pub nodes: Vec<NodeId>,
+    /// Plans that may still be begun.
+    pub plans_left: u64,
+    /// Begin nothing new.
+    pub closing: bool,
+    /// What must not happen, did.
+    pub failure: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Idle,
+    Beginning,
+    Reading(usize),
+    Committing,
+    RollingBack,
+    /// Before the next try of the same plan.
+    Retrying,
+    Snapshot,
+    /// Before another question about the ending.
+    Doubting,
+    Asking,
+    Left,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number.
+    pub id: u64,
+    /// Its gateway.
+    pub gateway: NodeId,
+    /// Plans to carry out before any drawn ones.
+    pub agenda: Vec<Plan>,
+    /// Draws plans once the agenda is done.
+    draws: bool,
+    rng: ChaCha8Rng,
+    state: State,
+    plan: Option<Plan>,
+    tries: u32,
+    priority: Option<Priority>,
+    attempt: Option<Attempt>,
+    invoked: i64,
+}
+
+/// After so many tries a client drops its plan; it must know the ending of each try all the same.
+const TRIES_MAX: u32 = 40;
+
+impl Client {
+    /// A client that draws plans, after those of its agenda.
+    pub fn new(id: u64, gateway: NodeId, agenda: Vec<Plan>, draws: bool, rng: ChaCha8Rng) -> Client {
+        Client {
+            id,
+            gateway,
+            agenda,
+            draws,
+            rng,
+            state: State::Idle,
+            plan: None,
+            tries: 0,
+            priority: None,
+            attempt: None,
+            invoked: 0,
+        }
+    }
+
+    /// Whether it has left.
+    pub fn has_left(&self) -> bool {
+        matches!(self.state, State::Left)
+    }
+
+    /// In a few words, for a report of what does not end.
+    pub fn describe(&self) -> String {
+        let txn = self.attempt.as_ref().map_or(String::new(), |a| format!(", transaction {}", a.txn));
+        format!("client {} at {}: {:?}, try {}{txn}", self.id, self.gateway, self.state, self.tries)
+    }
+
+    /// Its pause is over.
+    pub fn wake(&mut self, now: i64, shared: &mut Shared) -> Act {
+        match &self.state {
+            State::Idle => self.next_plan(now, shared),
+            State::Retrying => self.start(now, shared),
+            State::Doubting => self.ask(shared),
+            State::Reading(step) => self.step(*step, shared),
+            other => unreachable!("a client waits in no such state: {other:?}"),
+        }
+    }
+
+    fn think(&mut self, shared: &Shared) -> Act {
+        Act::Wait(match self.rng.random_range(0..3) {
+            0 => 0,
+            1 => self.rng.random_range(0..=shared.think_max_ns / 10),
+            _ => self.rng.random_range(0..=shared.think_max_ns),
+        })
+    }
+
+    fn next_plan(&mut self, now: i64, shared: &mut Shared) -> Act {
+        self.tries = 0;
+        self.priority = None;
+        self.plan = if !self.agenda.is_empty() {
+            Some(self.agenda.remove(0))
+        } else if self.draws && !shared.closing && shared.plans_left > 0 {
+            shared.plans_left -= 1;
+            if chance(&mut self.rng, 50_000) {
+                self.reconnect(shared);
+            }
+            let total: u32 = shared.mix.iter().map(|(_, weight)| weight).sum();
+            let mut at = self.rng.random_range(0..total);
+            let drawn = shared.mix.iter().find(|(_, weight)| {
+                let here = at < *weight;
+                at = at.saturating_sub(*weight);
+                here
+            });
+            let kind = drawn.map_or(Kind::Append, |(kind, _)| *kind);
+            Some(shared.pool.draw(kind, &mut self.rng))
+        } else {
+            None
+        };
+        if self.plan.is_none() {
+            self.state = State::Left;
+            return Act::Leave;
+        }
+        self.start(now, shared)
+    }
+
+    /// Begins a try of the plan.
+    fn start(&mut self, now: i64, shared: &mut Shared) -> Act {
+        self.tries += 1;
+        self.invoked = now;
+        match self.plan.clone() {
+            Some(Plan::ReadWrite(_)) => {
+                self.state = State::Beginning;
+                // A retry keeps its age, so that it wins in the end; now and then it forgets.
+                if chance(&mut self.rng, 50_000) {
+                    self.priority = None;
+                }
+                Act::Call(Call::Begin(self.priority))
+            }
+            Some(Plan::Snapshot { ops, when, gateway }) => {
+                if let Some(gateway) = gateway {
+                    self.gateway = gateway;
+                }
+                self.state = State::Snapshot;
+                Act::Call(Call::Snapshot(ops, when))
+            }
+            None => self.drop_plan(shared),
+        }
+    }
+
+    fn read_write(&self) -> &ReadWritePlan {
+        match &self.plan {
+            Some(Plan::ReadWrite(plan)) => plan,
+            other => unreachable!("a transaction without a plan: {other:?}"),
+        }
+    }
+
+    fn attempt(&mut self) -> &mut Attempt {
+        self.attempt.as_mut().expect("a transaction that has begun is written down")
+    }
+
+    fn step(&mut self, step: usize, shared: &mut Shared) -> Act {
+        let plan = self.read_write().clone();
+        if let Some((ops, mode)) = plan.steps.get(step) {
+            self.state = State::Reading(step);
+            return Act::Call(Call::Read(ops.clone(), *mode));
+        }
+        let reads: Vec<Vec<Row>> = self.attempt().reads.iter().flat_map(|seen| seen.rows.clone()).collect();
+        match plan.writes(&reads, &mut shared.pool) {
+            Some(writes) if !chance(&mut self.rng, 20_000) => {
+                self.attempt().writes = writes.clone();
+                self.state = State::Committing;
+                Act::Call(Call::Commit(writes))
+            }
+            _ => {
+                self.state = State::RollingBack;
+                Act::Call(Call::Rollback)
+            }
+        }
+    }
+
+    /// Its gateway answered, or is given up.
+    pub fn answer(&mut self, now: i64, answer: Answer, shared: &mut Shared) -> Act {
+        if matches!(answer, Answer::Broken) {
+            shared.counters.hit("connection lost");
+            self.reconnect(shared);
+        }
+        if let Answer::Wrong(why) = &answer {
+            shared.failure.get_or_insert(format!("client {} is told that its call is wrong: {why}", self.id));
+        }
+        match (self.state.clone(), answer) {
+            (State::Beginning, Answer::Begun(txn, priority)) => {
+                self.priority = Some(priority);
+                self.attempt = Some(Attempt {
+                    client: self.id,
+                    kind: self.read_write().kind,
+                    txn,
+                    invoked: self.invoked,
+                    ended: i64::MAX,
+                    ending: Ending::Open,
+                    reads: Vec::new(),
+                    writes: Vec::new(),
+                });
+                self.state = State::Reading(0);
+                self.think(shared)
+            }
+            (State::Reading(step), Answer::Rows(rows)) => {
+                let (ops, _) = self.read_write().steps[step].clone();
+                self.attempt().reads.push(Seen { ops, rows, at: now });
+                self.state = State::Reading(step + 1);
+                self.think(shared)
+            }
+            (State::Committing, Answer::Committed(ts)) => {
+                if self.tries > 1 {
+                    shared.counters.hit("committed after a retry");
+                }
+                self.end(now, Ending::Committed(ts), shared);
+                self.done(shared)
+            }
+            (State::Committing, Answer::InDoubt | Answer::Broken) => {
+                shared.counters.hit("commit in doubt");
+                self.state = State::Doubting;
+                self.think(shared)
+            }
+            (State::RollingBack, Answer::RolledBack) => {
+                self.end(now, Ending::Aborted(None), shared);
+                self.done(shared)
+            }
+            (State::Asking, Answer::Status(status)) => match status {
+                TxnStatus::Committed(ts) => {
+                    shared.counters.hit("in doubt, had committed");
+                    self.end(now, Ending::Committed(ts), shared);
+                    self.done(shared)
+                }
+                TxnStatus::Aborted => {
+                    shared.counters.hit("in doubt, had aborted");
+                    self.end(now, Ending::Aborted(None), shared);
+                    self.retry(shared)
+                }
+                TxnStatus::Unknown => {
+                    let text = format!("I10: the status of {} is unknown within its retention", self.attempt().txn);
+                    shared.failure.get_or_insert(text);
+                    self.state = State::Left;
+                    Act::Leave
+                }
+            },
+            (State::Asking, _) => {
+                self.state = State::Doubting;
+                self.think(shared)
+            }
+            (State::Snapshot, Answer::SnapshotRows { asked, read_ts, rows }) => {
+                let Some(Plan::Snapshot { ops, when, .. }) = self.plan.clone() else {
+                    unreachable!("a snapshot without its plan");
+                };
+                match when {
+                    When::Exactly(_) => shared.counters.hit("snapshot read again"),
+                    When::Strong => shared.counters.hit("strong read"),
+                    When::Offset(ns) if ns > 0 => shared.counters.hit("read of a moment to come"),
+                    When::Offset(_) => shared.counters.hit("read of the past"),
+                }
+                shared.pool.answered.push((ops.clone(), read_ts));
+                shared.history.snapshots.push(SnapshotRead {
+                    client: self.id,
+                    gateway: self.gateway,
+                    invoked: self.invoked,
+                    strong: when == When::Strong,
+                    asked,
+                    read_ts,
+                    seen: Seen { ops, rows, at: now },
+                });
+                self.done(shared)
+            }
+            (State::Snapshot, Answer::TooOld(_)) => {
+                shared.counters.hit("read too old");
+                self.done(shared)
+            }
+            (State::Snapshot | State::Beginning, answer) => {
+                if let Answer::Failed(_) = answer {
+                    shared.counters.hit("read failed");
+                }
+                self.retry(shared)
+            }
+            (State::Reading(_) | State::Committing | State::RollingBack, answer) => {
+                let reason = match answer {
+                    Answer::Aborted(reason) => reason,
+                    _ => None,
+                };
+                if let Some(reason) = reason {
+                    shared.counters.hit(match reason {
+                        AbortReason::Wounded => "aborted: wounded",
+                        AbortReason::LocksLost => "aborted: locks lost",
+                        AbortReason::Participant => "aborted: a participant refused",
+                        AbortReason::GivenUp => "aborted: given up",
+                        AbortReason::Split => "aborted: split",
+                    });
+                }
+                self.end(now, Ending::Aborted(reason), shared);
+                self.retry(shared)
+            }
+            (state, answer) => unreachable!("client {} in {state:?} got {answer:?}", self.id),
+        }
+    }
+
+    fn ask(&mut self, shared: &mut Shared) -> Act {
+        let txn = self.attempt().txn;
+        self.state = State::Asking;
+        shared.counters.hit("status asked");
+        Act::Call(Call::Status(txn))
+    }
+
+    fn end(&mut self, now: i64, ending: Ending, shared: &mut Shared) {
+        let mut attempt = self.attempt.take().expect("a transaction that has begun is written down");
+        attempt.ended = now;
+        attempt.ending = ending;
+        shared.history.attempts.push(attempt);
+    }
+
+    fn done(&mut self, shared: &Shared) -> Act {
+        self.plan = None;
+        self.state = State::Idle;
+        self.think(shared)
+    }
+
+    fn retry(&mut self, shared: &Shared) -> Act {
+        // The agenda is never given up: the run's own limit ends it.
+        let drawn = self.draws && self.agenda.is_empty();
+        if drawn && (self.tries >= TRIES_MAX || shared.closing) {
+            return self.drop_plan(shared);
+        }
+        self.state = State::Retrying;
+        let most = shared.think_max_ns.max(1_000_000) << self.tries.min(5);
+        Act::Wait(self.rng.random_range(0..=most.min(300_000_000)))
+    }
+
+    fn drop_plan(&mut self, shared: &Shared) -> Act {
+        self.done(shared)
+    }
+
+    fn reconnect(&mut self, shared: &Shared) {
+        // Only the agenda of the auditor is bound to its gateways.
+        if self.draws {
+            self.gateway = shared.nodes[self.rng.random_range(0..shared.nodes.len())];
+        }
+    }
+}
+
+/// The agenda of the client that reads everything once the cluster is at rest: through every
+/// node, at one timestamp each, and at those timestamps again through every other.
+pub fn final_reads(nodes: &[NodeId]) -> Vec<Plan> {
+    let everything = || vec![plan::read(txn::Span::all())];
+    let through = |node: &NodeId, ops, when| Plan::Snapshot { ops, when, gateway: Some(*node) };
+    let strong = nodes.iter().map(|node| through(node, everything(), When::Strong));
+    let banks = nodes.iter().map(|node| through(node, plan::all_of('b'), When::Strong));
+    strong.chain(banks).collect()
+}

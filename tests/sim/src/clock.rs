@@ -1,0 +1,114 @@
+//! A node's clock: true time plus an offset that wanders within epsilon, and the interval around it.
+//!
+//! The interval always contains true time, unless a canary lets the offset leave the bound. The
+//! monotonic clock starts anywhere and runs a little too fast or too slow.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use truetime::{Interval, Now, Timestamp};
+
+/// True time at the start of every run, in nanoseconds since the Unix epoch.
+const ORIGIN_NS: i64 = 1_800_000_000_000_000_000;
+
+/// True time as a timestamp; `at` is nanoseconds since the start of the run.
+pub fn truth(at: i64) -> Timestamp {
+    Timestamp::from_nanos(ORIGIN_NS + at)
+}
+
+/// One node's clock.
+#[derive(Debug)]
+pub struct SimClock {
+    epsilon_ns: i64,
+    /// The offset stays within this; epsilon, unless a canary says otherwise.
+    limit_ns: i64,
+    offset_ns: i64,
+    drift_ppm: i64,
+    drawn_at: i64,
+    mono_origin_ns: i64,
+    mono_ppm: i64,
+    started_at: i64,
+    /// What the node's clock says of itself.
+    pub trusted: bool,
+    rng: ChaCha8Rng,
+}
+
+impl SimClock {
+    /// A clock whose offset stays within `limit_ns` and which believes in `epsilon_ns`.
+    pub fn new(epsilon_ns: i64, limit_ns: i64, rng: ChaCha8Rng) -> SimClock {
+        let mut clock = SimClock {
+            epsilon_ns,
+            limit_ns,
+            offset_ns: 0,
+            drift_ppm: 0,
+            drawn_at: 0,
+            mono_origin_ns: 0,
+            mono_ppm: 0,
+            started_at: 0,
+            trusted: true,
+            rng,
+        };
+        clock.restart(0);
+        clock
+    }
+
+    /// Jumps to another offset and drift within the bound.
+    pub fn redraw(&mut self, at: i64) {
+        let limit = self.limit_ns;
+        // The ends are where the bugs are.
+        self.offset_ns = match self.rng.random_range(0..4) {
+            0 => limit,
+            1 => -limit,
+            _ => self.rng.random_range(-limit..=limit),
+        };
+        self.drift_ppm = self.rng.random_range(-200..=200);
+        self.drawn_at = at;
+    }
+
+    /// The process starts: the wall clock may stand anywhere within its bound, and the monotonic
+    /// clock anywhere at all.
+    pub fn restart(&mut self, at: i64) {
+        self.redraw(at);
+        self.mono_origin_ns = self.rng.random_range(0..1_000_000_000_000);
+        self.mono_ppm = self.rng.random_range(-200..=200);
+        self.started_at = at;
+    }
+
+    /// What the node's clock says.
+    pub fn now(&self, at: i64) -> Now {
+        let drifted = self.offset_ns + (at - self.drawn_at) * self.drift_ppm / 1_000_000;
+        let offset = drifted.clamp(-self.limit_ns, self.limit_ns);
+        let tt = Interval::around(truth(at + offset), self.epsilon_ns);
+        assert!(self.limit_ns > self.epsilon_ns || tt.contains(truth(at)), "the simulated clock breaks its promise");
+        let run = at - self.started_at;
+        let mono_ns = self.mono_origin_ns + run + run * self.mono_ppm / 1_000_000;
+        Now { tt, mono_ns, trusted: self.trusted }
+    }
+
+    /// When, in true time, the monotonic clock will have reached a reading.
+    pub fn when_mono(&self, mono_ns: i64) -> i64 {
+        let run = mono_ns.saturating_sub(self.mono_origin_ns).clamp(0, i64::MAX / 2_000_000);
+        // Rounded up, so that the wake-up is never a nanosecond early.
+        self.started_at + (run * 1_000_000) / (1_000_000 + self.mono_ppm) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, stream};
+
+    #[test]
+    fn the_interval_contains_true_time_and_timers_are_not_early() {
+        let mut clock = SimClock::new(1_000, 1_000, stream(1, 1, Purpose::Clock, 0));
+        for at in (0..20_000_000_000).step_by(7_777_777) {
+            if at % 5 == 0 {
+                clock.redraw(at);
+            }
+            let now = clock.now(at);
+            assert!(now.tt.contains(truth(at)));
+            let wake = clock.when_mono(now.mono_ns + 1_000_000);
+            assert!((at..at + 2_000_000).contains(&wake));
+            assert!(clock.now(wake).mono_ns >= now.mono_ns + 1_000_000);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The simulator's command line: one seed, some seeds, or new seeds for some seconds.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use sim::canary::Canary;
+use sim::counters::Counters;
+use sim::{Outcome, run_with};
+
+const USAGE: &str = "usage: sim --seed N [--verbose] | --seeds COUNT [--from N] | --seconds N [--from N]
+       [--canary lying-disk|send-before-sync|clock-beyond-epsilon|unsealed-replies|early-flush] [--keep-going]
+Without --from, the first seed is drawn from the clock, and printed.";
+
+#[derive(Default)]
+struct Args {
+    seed: Option<u64>,
+    seeds: Option<u64>,
+    seconds: Option<u64>,
+    from: Option<u64>,
+    canary: Option<Canary>,
+    verbose: bool,
+    keep_going: bool,
+}
+
+fn parse() -> Result<Args, String> {
+    let mut args = Args::default();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text:?} is not a number"));
+        match word.as_str() {
+            "--seed" => args.seed = Some(number(value()?)?),
+            "--seeds" => args.seeds = Some(number(value()?)?),
+            "--seconds" => args.seconds = Some(number(value()?)?),
+            "--from" => args.from = Some(number(value()?)?),
+            "--canary" => {
+                let name = value()?;
+                args.canary = Some(Canary::parse(&name).ok_or(format!("no canary is called {name:?}"))?);
+            }
+            "--verbose" => args.verbose = true,
+            "--keep-going" => args.keep_going = true,
+            _ => return Err(format!("unknown argument {word:?}")),
+        }
+    }
+    match (args.seed, args.seeds, args.seconds) {
+        (Some(_), None, None) | (None, Some(_), None) | (None, None, Some(_)) => Ok(args),
+        _ => Err("say one of --seed, --seeds, --seconds".into()),
+    }
+}
+
+#[allow(clippy::print_stdout)] // this is a command-line tool
+fn main() -> ExitCode {
+    let args = match parse() {
+        Ok(args) => args,
+        Err(why) => {
+            eprintln!("{why}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(seed) = args.seed {
+        let outcome = run_with(seed, args.canary, args.verbose);
+        println!("{}", outcome.settings);
+        println!("{}", line(&outcome));
+        print!("{}", outcome.counters);
+        report_failure(&outcome);
+        return if outcome.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let from = args.from.unwrap_or(since_epoch.as_micros() as u64 % 1_000_000_000_000);
+    let started = Instant::now();
+    let limit = args.seconds.map(Duration::from_secs);
+    let (mut runs, mut failed, mut simulated_ns, mut events) = (0u64, Vec::new(), 0i64, 0u64);
+    let mut counters = Counters::default();
+    println!("seeds from {from}");
+    while args.seeds.is_none_or(|count| runs < count) && limit.is_none_or(|limit| started.elapsed() < limit) {
+        let outcome = run_with(from + runs, args.canary, args.verbose);
+        runs += 1;
+        simulated_ns += outcome.elapsed_ns;
+        events += outcome.events;
+        counters.merge(&outcome.counters);
+        println!("{}", line(&outcome));
+        if outcome.failure.is_some() {
+            failed.push(outcome.seed);
+            report_failure(&outcome);
+            if !args.keep_going {
+                break;
+            }
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let simulated = simulated_ns as f64 / 1e9;
+    println!("{runs} runs, {simulated:.0} simulated seconds and {events} events in {seconds:.1} s");
+    print!("{counters}");
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("failed: {failed:?}");
+    ExitCode::FAILURE
+}
+
+fn line(outcome: &Outcome) -> String {
+    let Outcome { seed, hash, commits, reads, events, elapsed_ns, failure, .. } = outcome;
+    let verdict = if failure.is_some() { "FAILED" } else { "ok" };
+    let seconds = *elapsed_ns as f64 / 1e9;
+    format!("seed {seed} hash {hash:016x} {commits} commits {reads} reads {events} events {seconds:.1} s {verdict}")
+}
+
+#[allow(clippy::print_stdout)] // this is a command-line tool
+fn report_failure(outcome: &Outcome) {
+    let Some(why) = &outcome.failure else { return };
+    println!("SEED={} {}", outcome.seed, outcome.settings);
+    for event in &outcome.last_events {
+        println!("{event}");
+    }
+    println!("SEED={}: {why}", outcome.seed);
+    println!("again: cargo run --release -p sim -- --seed {} --verbose", outcome.seed);
+}

@@ -1,0 +1,175 @@
+//! What the world sees of its nodes from above: rare states worth counting, invariants that hold
+//! at every instant, and whether everything has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paxos::{GroupId, NodeId, Slot};
+use txn::{NodeMessage, Reply, RequestBody, SnapshotMessage, TwoPhase, TxnId};
+
+use crate::clock::truth;
+use crate::counters::Counters;
+use crate::trace::ms_of;
+use crate::world::World;
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Observer {
+    /// Who last told each group's coordinator that a transaction is prepared.
+    prepared_by: BTreeMap<(TxnId, GroupId), (NodeId, u64)>,
+    /// The last leader of each group.
+    leaders: BTreeMap<GroupId, NodeId>,
+    /// The hash of each group at each slot.
+    hashes: BTreeMap<(GroupId, Slot), (NodeId, u64)>,
+    /// Safe times do not go back within one process.
+    safe_ts: BTreeMap<(NodeId, GroupId), truetime::Timestamp>,
+    samples: u64,
+    /// Groups that were there at the start.
+    groups_max: usize,
+}
+
+impl Observer {
+    /// A process has ended.
+    pub fn forget(&mut self, node: NodeId) {
+        self.safe_ts.retain(|(of, _), _| *of != node);
+    }
+
+    /// A message leaves a node.
+    pub fn sent(&mut self, message: &NodeMessage, from: NodeId, counters: &mut Counters) {
+        match message {
+            NodeMessage::TwoPhase { body: TwoPhase::Prepared { txn, from: group, .. }, .. } => {
+                let (by, times) = self.prepared_by.entry((*txn, *group)).or_insert((from, 0));
+                *times += 1;
+                if *by != from {
+                    *by = from;
+                    counters.hit("prepared as the leader changed");
+                }
+                if *times == 2 {
+                    counters.hit("prepared asked twice");
+                }
+            }
+            NodeMessage::TwoPhase { body: TwoPhase::Decided { txn, .. }, group, .. }
+                if self.prepared_by.get(&(*txn, *group)).is_some_and(|(_, times)| *times > 1) =>
+            {
+                counters.hit("in doubt, resolved by inquiry");
+            }
+            NodeMessage::Snapshot { message: SnapshotMessage::Chunk { last: Some(_), .. }, .. } => {
+                counters.hit("snapshot sent");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl World {
+    /// Looks at all nodes at once.
+    pub(crate) fn sample(&mut self) {
+        let (now_ns, mut failures) = (self.now, Vec::new());
+        let mut leases: BTreeMap<GroupId, (NodeId, truetime::Timestamp)> = BTreeMap::new();
+        let (seen, counters) = (&mut self.observer, &mut self.shared.counters);
+        seen.samples += 1;
+        let hash_now = seen.samples % 100 == 0;
+        for server in self.servers.values() {
+            let Some(process) = &server.process else { continue };
+            let now = server.clock.now(now_ns);
+            for status in process.node.status(now) {
+                let group = status.range.group;
+                if let Some(end) = status.lease_end.filter(|end| *end > truth(now_ns)) {
+                    if let Some((other, until)) = leases.insert(group, (server.id, end)) {
+                        failures.push(format!(
+                            "leases (I5): {other} leads {group} until {} and {} until {}",
+                            ms_of(until),
+                            server.id,
+                            ms_of(end)
+                        ));
+                    }
+                    if seen.leaders.insert(group, server.id).is_some_and(|before| before != server.id) {
+                        counters.hit("leader changed");
+                    }
+                }
+                let safe = seen.safe_ts.entry((server.id, group)).or_insert(status.safe_ts);
+                *safe = status.safe_ts.max(*safe);
+                if hash_now && let Some(Ok(hash)) = process.node.checksum(group) {
+                    let (node, first) = *seen.hashes.entry((group, status.applied)).or_insert((server.id, hash));
+                    if first != hash {
+                        let (at, me) = (status.applied, server.id);
+                        failures.push(format!("replicas (I6): {node} and {me} differ in {group} at {at}"));
+                    }
+                    if node != server.id {
+                        counters.hit("replicas compared during the run");
+                    }
+                }
+            }
+            let groups = process.node.ranges().len();
+            if seen.groups_max > 0 && groups > seen.groups_max {
+                counters.hit("split under load");
+            }
+            seen.groups_max = seen.groups_max.max(groups);
+        }
+        if let Some(failure) = failures.into_iter().next() {
+            self.fail(failure);
+        }
+    }
+
+    /// Whether nothing is under way: every node runs, all replicas of a group hold the same, and no
+    /// transaction is prepared.
+    pub(crate) fn is_at_rest(&mut self) -> bool {
+        self.unrest().is_empty()
+    }
+
+    /// What is still under way, in words.
+    pub(crate) fn unrest(&mut self) -> String {
+        let mut text = String::new();
+        let mut states: BTreeMap<GroupId, BTreeSet<(Slot, u64)>> = BTreeMap::new();
+        let mut replicas: BTreeMap<GroupId, usize> = BTreeMap::new();
+        let mut leaders: BTreeMap<GroupId, NodeId> = BTreeMap::new();
+        let now_ns = self.now;
+        for server in self.servers.values() {
+            let Some(process) = &server.process else {
+                text += &format!("  {} is down\n", server.id);
+                continue;
+            };
+            let now = server.clock.now(now_ns);
+            for status in process.node.status(now) {
+                let group = status.range.group;
+                *replicas.entry(group).or_default() += 1;
+                let hash = process.node.checksum(group).and_then(Result::ok).unwrap_or(0);
+                states.entry(group).or_default().insert((status.applied, hash));
+                if status.lease_end.is_some() {
+                    leaders.insert(group, server.id);
+                }
+            }
+        }
+        let mut failures = Vec::new();
+        for (group, states) in &states {
+            if replicas[group] != self.servers.len() {
+                text += &format!("  {group} has {} replicas\n", replicas[group]);
+            }
+            let slots: BTreeSet<Slot> = states.iter().map(|(slot, _)| *slot).collect();
+            if slots.len() < states.len() {
+                failures.push(format!("replicas (I6): {group} differs at rest: {states:?}"));
+            } else if slots.len() > 1 {
+                text += &format!("  {group} is applied up to {slots:?}\n");
+            }
+            let Some(leader) = leaders.get(group) else {
+                text += &format!("  {group} has no leader\n");
+                continue;
+            };
+            let request = self.ask(*leader, *group, RequestBody::Inspect);
+            match self.world_replies.remove(&request) {
+                Some(Reply::Inspection(inspection)) => {
+                    for row in inspection.txns {
+                        text += &format!("  {group}: transaction {} is {}\n", row.txn, row.state);
+                    }
+                    for lock in inspection.locks {
+                        text += &format!("  {group}: {} has a lock on {:?}\n", lock.txn, lock.span);
+                    }
+                }
+                other => text += &format!("  {group} is not inspected: {other:?}\n"),
+            }
+        }
+        if let Some(failure) = failures.into_iter().next() {
+            self.fail(failure);
+        }
+        text
+    }
+}

@@ -1,0 +1,252 @@
+//! What a seed draws before its run begins: the cluster, the load, and which faults exist at all.
+//!
+//! A run in which everything goes wrong at once finds less than many runs in each of which a few
+//! things do: so each seed leaves most faults out. One seed in ten has none: then nothing but load
+//! may be slow, and every transaction must end well.
+
+use std::collections::BTreeMap;
+
+use paxos::{GroupId, NodeId};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use txn::client::GatewayOptions;
+use txn::{NodeOptions, RangeDescriptor, Span};
+
+use crate::canary::Canary;
+use crate::faults::Fault;
+use crate::network::NetworkOptions;
+use crate::plan::Kind;
+use crate::rng::{Purpose, chance, log_uniform, pick, stream};
+
+const MS: i64 = 1_000_000;
+
+/// The settings of one run.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    /// Nodes 1 to this.
+    pub nodes: u64,
+    /// The ranges at the start, each with its first leader.
+    pub bootstrap: Vec<(RangeDescriptor, NodeId)>,
+    /// Length of a leader's lease.
+    pub lease_ns: i64,
+    /// The clocks' bound.
+    pub epsilon_ns: i64,
+    /// How far from true time the clocks really are; `epsilon_ns` unless a canary is on.
+    pub clock_limit_ns: i64,
+    /// Clients.
+    pub clients: u64,
+    /// Transactions that all clients together start at most.
+    pub plans_max: u64,
+    /// A client's longest pause between two calls.
+    pub think_max_ns: i64,
+    /// Keys of each kind that are in use at one time.
+    pub keys: u64,
+    /// What the clients do, and how often.
+    pub mix: Vec<(Kind, u32)>,
+    /// The network.
+    pub network: NetworkOptions,
+    /// A sync takes from the first to the second.
+    pub sync_ns: (i64, i64),
+    /// So many syncs in a million take up to a hundred times longer.
+    pub sync_slow_ppm: u32,
+    /// The longest time between two flushes of the state store.
+    pub flush_max_ns: i64,
+    /// A node takes up to this from a step to the departure of what it made.
+    pub depart_max_ns: i64,
+    /// The faults that exist in this run, each with its weight.
+    pub faults: Vec<(Fault, u32)>,
+    /// The mean time between two faults.
+    pub fault_every_ns: i64,
+    /// After this, faults stop and the cluster is healed.
+    pub faults_until: i64,
+    /// No client starts anything new after this.
+    pub load_until: i64,
+    /// After this, everything must have come to rest.
+    pub rest_by: i64,
+    /// How long versions are kept.
+    pub version_retention_ns: i64,
+    /// The bug put in on purpose.
+    pub canary: Option<Canary>,
+}
+
+impl Swarm {
+    /// The settings of a seed.
+    pub fn draw(seed: u64, canary: Option<Canary>) -> Swarm {
+        let rng = &mut stream(seed, 0, Purpose::Swarm, 0);
+        let nodes = *pick(rng, &[3, 3, 3, 5]);
+        let lease_ns = log_uniform(rng, 300 * MS, 3_000 * MS);
+        let epsilon_ns = log_uniform(rng, 50_000, (lease_ns / 30).min(40 * MS));
+        let calm = chance(rng, 100_000) && canary.is_none();
+
+        let delay_min_ns = log_uniform(rng, 20_000, 2 * MS);
+        let rare = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
+            _ if calm => 0,
+            0 => 0,
+            1 => rng.random_range(0..10_000),
+            _ => rng.random_range(0..100_000),
+        };
+        let network = NetworkOptions {
+            delay_min_ns,
+            delay_max_ns: delay_min_ns + log_uniform(rng, 20_000, 4 * MS),
+            slow_ppm: rare(rng),
+            loss_ppm: rare(rng),
+            duplicate_ppm: rare(rng),
+            in_order: rng.random_range(0..3) == 0,
+        };
+        let sync_min_ns = log_uniform(rng, 20_000, 3 * MS);
+
+        let mut faults = Vec::new();
+        for fault in Fault::ALL {
+            if rng.random_range(0..2) == 0 && !calm {
+                faults.push((fault, rng.random_range(1..10)));
+            }
+        }
+        let mut mix = Vec::new();
+        for kind in Kind::ALL {
+            if rng.random_range(0..4) > 0 {
+                mix.push((kind, rng.random_range(1..10)));
+            }
+        }
+        mix.push((Kind::Append, 3));
+
+        let faults_until = 6_000 * MS + lease_ns * rng.random_range(4..12);
+        let load_until = faults_until + 2_000 * MS + 3 * lease_ns;
+        let mut swarm = Swarm {
+            nodes,
+            bootstrap: Vec::new(),
+            lease_ns,
+            epsilon_ns,
+            clock_limit_ns: epsilon_ns,
+            clients: rng.random_range(2..=12),
+            plans_max: 4_000,
+            think_max_ns: log_uniform(rng, MS, 100 * MS),
+            keys: rng.random_range(2..=12),
+            mix,
+            network,
+            sync_ns: (sync_min_ns, sync_min_ns + log_uniform(rng, 20_000, 5 * MS)),
+            sync_slow_ppm: rare(rng),
+            flush_max_ns: log_uniform(rng, 50 * MS, 5_000 * MS),
+            depart_max_ns: log_uniform(rng, 1_000, MS),
+            faults,
+            fault_every_ns: log_uniform(rng, lease_ns / 4, lease_ns * 3),
+            faults_until,
+            load_until,
+            rest_by: load_until + 20_000 * MS + 10 * lease_ns,
+            version_retention_ns: if rng.random_range(0..4) == 0 { 2_000 * MS } else { 3_600_000 * MS },
+            canary,
+        };
+        swarm.draw_ranges(rng);
+        swarm.feed_canary(rng);
+        swarm
+    }
+
+    fn draw_ranges(&mut self, rng: &mut ChaCha8Rng) {
+        let mut bounds: Vec<u8> = (1..=9).collect();
+        let groups = rng.random_range(1..=6);
+        while bounds.len() > groups - 1 {
+            bounds.remove(rng.random_range(0..bounds.len()));
+        }
+        let edge = |digit: Option<&u8>| digit.map_or(String::new(), u8::to_string);
+        for i in 0..groups {
+            let start = if i == 0 { String::new() } else { edge(bounds.get(i - 1)) };
+            let range = RangeDescriptor {
+                group: GroupId(i as u64),
+                span: Span::new(start.into_bytes(), edge(bounds.get(i)).into_bytes()),
+                epoch: 1,
+            };
+            self.bootstrap.push((range, NodeId(1 + i as u64 % self.nodes)));
+        }
+    }
+
+    /// What a canary needs to show itself.
+    fn feed_canary(&mut self, rng: &mut ChaCha8Rng) {
+        let Some(canary) = self.canary else { return };
+        let faults: &[Fault] = match canary {
+            Canary::LyingDisk => &[Fault::PowerCutAll, Fault::PowerCut, Fault::Isolate],
+            Canary::SendBeforeSync => &[Fault::PowerCutAll, Fault::PowerCut],
+            Canary::ClockBeyondEpsilon => {
+                self.clock_limit_ns = self.epsilon_ns.saturating_mul(30).max(60 * MS);
+                &[Fault::ClockJump, Fault::HandOver, Fault::Isolate]
+            }
+            Canary::UnsealedReplies => {
+                self.depart_max_ns = 20 * MS;
+                &[Fault::PauseLeader, Fault::Pause]
+            }
+            Canary::EarlyFlush => &[Fault::PowerCut, Fault::PowerCutAll],
+        };
+        self.faults = faults.iter().map(|fault| (*fault, 5)).collect();
+        self.fault_every_ns = self.lease_ns;
+        self.faults_until += 6 * self.lease_ns;
+        self.load_until += 6 * self.lease_ns;
+        self.rest_by += 6 * self.lease_ns;
+        self.sync_ns.1 += 5 * MS;
+        self.mix = vec![(Kind::Append, 5), (Kind::Transfer, 5), (Kind::StrongRead, 5), (Kind::Register, 3)];
+        self.clients = rng.random_range(6..=12);
+    }
+
+    /// Whether nothing may fail in this run.
+    pub fn is_calm(&self) -> bool {
+        self.faults.is_empty() && self.network.loss_ppm == 0 && self.network.slow_ppm == 0
+    }
+
+    /// The settings of one node.
+    pub fn node_options(&self, id: NodeId) -> NodeOptions {
+        let voters = (1..=self.nodes).map(NodeId).collect();
+        let mut options = NodeOptions::new(id, voters, self.lease_ns);
+        options.bootstrap = self.bootstrap.clone();
+        options.txn_idle_ns = 3 * self.lease_ns;
+        options.version_retention_ns = self.version_retention_ns;
+        options.gc_every_ns = 1_000 * MS;
+        options
+    }
+
+    /// The settings of every gateway, in proportion to the lease.
+    pub fn gateway_options(&self) -> GatewayOptions {
+        GatewayOptions {
+            request_timeout_ns: self.lease_ns,
+            replica_timeout_ns: self.lease_ns / 4,
+            op_timeout_ns: 2_000 * MS + 6 * self.lease_ns,
+            commit_timeout_ns: 3 * self.lease_ns,
+            status_timeout_ns: 3 * self.lease_ns,
+            keepalive_ns: self.lease_ns,
+            ..GatewayOptions::default()
+        }
+    }
+
+    /// Every node.
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.nodes).map(NodeId)
+    }
+
+    /// The settings in a few lines.
+    pub fn describe(&self) -> String {
+        let ms = |ns: i64| truetime::format_duration_ns(ns);
+        let names = |items: &BTreeMap<String, u32>| {
+            items.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(" ")
+        };
+        let faults = self.faults.iter().map(|(f, w)| (format!("{f:?}"), *w)).collect();
+        let mix = self.mix.iter().map(|(k, w)| (format!("{k:?}"), *w)).collect();
+        format!(
+            "{} nodes, {} groups, {} clients, lease {}, epsilon {}, delay {}..{}, sync {}..{}, loss {} ppm, \
+             duplicates {} ppm, slow {} ppm, in order {}\nfaults every {} until {}: {}\nload until {}: {}",
+            self.nodes,
+            self.bootstrap.len(),
+            self.clients,
+            ms(self.lease_ns),
+            ms(self.epsilon_ns),
+            ms(self.network.delay_min_ns),
+            ms(self.network.delay_max_ns),
+            ms(self.sync_ns.0),
+            ms(self.sync_ns.1),
+            self.network.loss_ppm,
+            self.network.duplicate_ppm,
+            self.network.slow_ppm,
+            self.network.in_order,
+            ms(self.fault_every_ns),
+            ms(self.faults_until),
+            names(&faults),
+            ms(self.load_until),
+            names(&mix),
+        )
+    }
+}

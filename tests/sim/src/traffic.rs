@@ -1,0 +1,162 @@
+//! What passes between processes, and between clients and their gateways.
+
+use bytes::Bytes;
+use paxos::NodeId;
+use rand::RngExt;
+use txn::{NodeInput, NodeMessage, RequestBody};
+
+use crate::canary::Canary;
+use crate::clients::{Act, Answer};
+use crate::clock::truth;
+use crate::desk::{Desk, DeskOut};
+use crate::server::Parcel;
+use crate::trace::Happened;
+use crate::world::{Event, World};
+
+impl World {
+    /// What a step made leaves a little later.
+    pub(crate) fn send(&mut self, id: NodeId, parcels: Vec<Parcel>) {
+        if parcels.is_empty() {
+            return;
+        }
+        let (now, most) = (self.now, self.swarm.depart_max_ns);
+        let server = self.server(id);
+        let delay = server.cpu_rng.random_range(0..=most);
+        let incarnation = server.incarnation;
+        let Some(process) = &mut server.process else { return };
+        process.last_departure = process.last_departure.max(now + delay);
+        let at = process.last_departure;
+        self.at(at, Event::Depart { node: id, incarnation, parcels });
+    }
+
+    pub(crate) fn depart(&mut self, id: NodeId, parcels: Vec<Parcel>) {
+        for parcel in parcels {
+            let (to, message) = match parcel {
+                Parcel::Message(to, message) => (to, message),
+                Parcel::Reply(outgoing) => {
+                    let now_ns = self.now;
+                    let now = self.server(id).clock.now(now_ns);
+                    let to = outgoing.to;
+                    let before = outgoing.reply.clone();
+                    let sealed = match self.swarm.canary {
+                        Some(Canary::UnsealedReplies) => NodeMessage::Reply { id: outgoing.id, reply: outgoing.reply },
+                        _ => outgoing.seal(now),
+                    };
+                    if !matches!(&sealed, NodeMessage::Reply { reply, .. } if *reply == before) {
+                        self.shared.counters.hit("reply refused as it left");
+                    }
+                    (to, sealed)
+                }
+            };
+            self.observer.sent(&message, id, &mut self.shared.counters);
+            let bytes = message.encode();
+            if to == id {
+                self.trace.record(self.now, Happened::Local(id, bytes.clone()));
+                self.local(id, message);
+                if self.server(id).process.is_none() {
+                    return;
+                }
+                continue;
+            }
+            self.trace.record(self.now, Happened::Sent(id, to, bytes.clone()));
+            for at in self.network.arrivals(self.now, id, to) {
+                self.at(at, Event::Deliver { from: id, to, bytes: bytes.clone() });
+            }
+        }
+    }
+
+    /// Between a node and its own gateway nothing is lost and nothing is encoded.
+    pub(crate) fn local(&mut self, id: NodeId, message: NodeMessage) {
+        match message {
+            NodeMessage::Reply { id: request, reply } => {
+                self.with_desk(id, |desk, now| desk.reply(now, request, reply))
+            }
+            message => self.step(id, NodeInput::Message { from: id, message }),
+        }
+    }
+
+    pub(crate) fn arrive(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+        self.trace.record(self.now, Happened::Arrived(from, to, bytes.clone()));
+        match NodeMessage::decode(bytes) {
+            Err(e) => self.fail(format!("a message from {from} to {to} does not decode: {e}")),
+            Ok(NodeMessage::Reply { id, reply }) => self.with_desk(to, |desk, now| desk.reply(now, id, reply)),
+            Ok(message) => self.step(to, NodeInput::Message { from, message }),
+        }
+    }
+
+    pub(crate) fn with_desk(&mut self, id: NodeId, run: impl FnOnce(&mut Desk, truetime::Now) -> DeskOut) {
+        let now_ns = self.now;
+        let server = self.server(id);
+        let Some(process) = &mut server.process else { return };
+        let now = server.clock.now(now_ns);
+        let out = run(&mut process.desk, now);
+        let wake = process.desk.wake_at_ns();
+        for (txn, coordinator) in out.coordinators {
+            if !self.buried.contains(&txn) {
+                self.coordinators.insert(txn, coordinator);
+            }
+        }
+        let mut parcels = Vec::new();
+        for (to, request) in out.sends {
+            match &request.body {
+                RequestBody::Commit { txn, .. } if self.buried.contains(txn) => {}
+                _ => parcels.push(Parcel::Message(to, NodeMessage::Request(request))),
+            }
+        }
+        self.send(id, parcels);
+        for (client, seq, answer) in out.answers {
+            let delay = self.server(id).cpu_rng.random_range(0..100_000);
+            self.after(delay, Event::Answer { client, seq, answer });
+        }
+        if let Some(mono_ns) = wake {
+            let at = self.server(id).clock.when_mono(mono_ns).max(self.now + 1_000);
+            let process = self.process(id);
+            if process.desk_tick_at.is_none_or(|due| at < due) {
+                process.desk_tick_at = Some(at);
+                self.later(id, at - now_ns, |node, incarnation| Event::DeskTick { node, incarnation });
+            }
+        }
+    }
+
+    pub(crate) fn answer(&mut self, client: u64, seq: u64, answer: Answer) {
+        let Some(seat) = self.seats.get_mut(&client) else { return };
+        if seat.seq != seq || seat.waiting.is_none() {
+            return;
+        }
+        seat.waiting = None;
+        let text = format!("client {client} is answered: {}", answer.describe());
+        self.trace.record(self.now, Happened::Other(text));
+        if let Answer::TooOld(asked) = &answer {
+            let earliest = truth(self.now).minus_ns(self.swarm.version_retention_ns);
+            if asked.is_some_and(|asked| asked > earliest) {
+                self.fail(format!("retention: client {client} was told that {asked:?} is too old"));
+                return;
+            }
+        }
+        let seat = self.seats.get_mut(&client).expect("looked up above");
+        let act = seat.client.answer(self.now, answer, &mut self.shared);
+        self.act(client, act);
+    }
+
+    pub(crate) fn act(&mut self, client: u64, act: Act) {
+        match act {
+            Act::Leave => {}
+            Act::Wait(ns) => self.after(ns, Event::Wake { client }),
+            Act::Call(call) => {
+                self.trace.record(self.now, Happened::Other(format!("client {client} calls {call:?}")));
+                let patience = self.rng.random_range(2..12) * self.swarm.lease_ns;
+                let seat = self.seats.get_mut(&client).expect("every client has a seat");
+                seat.seq += 1;
+                let (seq, node) = (seat.seq, seat.client.gateway);
+                let incarnation = self.servers[&node].incarnation;
+                self.seats.get_mut(&client).expect("as above").waiting = Some((node, incarnation));
+                let delay = self.rng.random_range(0..100_000);
+                self.after(delay, Event::Call { node, incarnation, client, seq, call });
+                // Without faults everyone has the time to wait.
+                if !self.swarm.is_calm() {
+                    self.after(patience, Event::GiveUp { client, seq });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The simulator as a test: known seeds, new seeds, the same seed twice, and the canaries.
+
+use std::time::SystemTime;
+
+use sim::canary::Canary;
+use sim::{Outcome, run, run_with};
+
+/// New seeds in each run of the tests.
+const FRESH: u64 = 60;
+/// A canary must be found within so many seeds.
+const CANARY_SEEDS: u64 = 40;
+
+fn assert_good(outcome: &Outcome) {
+    if let Some(why) = &outcome.failure {
+        let Outcome { seed, settings, .. } = outcome;
+        for event in &outcome.last_events {
+            eprintln!("{event}");
+        }
+        panic!("SEED={seed} {settings}\n{why}\nagain: cargo run --release -p sim -- --seed {seed} --verbose");
+    }
+}
+
+#[test]
+fn known_seeds_stay_good() {
+    for line in include_str!("../seeds.txt").lines().filter(|line| !line.starts_with('#')) {
+        let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
+        assert_good(&run(seed.unwrap_or_else(|| panic!("no seed in {line:?}"))));
+    }
+}
+
+#[test]
+fn fresh_seeds_are_good() {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let drawn = since_epoch.as_micros() as u64 % 1_000_000_000_000;
+    let base = std::env::var("SIM_BASE").ok().and_then(|base| base.parse().ok()).unwrap_or(drawn);
+    eprintln!("SIM_BASE={base}");
+    for seed in base..base + FRESH {
+        assert_good(&run(seed));
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 1..4 {
+        let (one, two) = (run(seed), run(seed));
+        assert_eq!((one.hash, one.events, one.commits), (two.hash, two.events, two.commits), "seed {seed}");
+    }
+    assert_ne!(run(1).hash, run(2).hash);
+}
+
+#[test]
+fn canaries_are_found() {
+    for canary in Canary::ALL {
+        let found = (1..=CANARY_SEEDS).find(|seed| run_with(*seed, Some(canary), false).failure.is_some());
+        let found = found.unwrap_or_else(|| panic!("{} is not found in {CANARY_SEEDS} seeds", canary.name()));
+        eprintln!("{} is found by seed {found}", canary.name());
+    }
+}
