@@ -73,8 +73,7 @@ impl<S: Storage> Node<S> {
             let config = paxos::Configuration::of_voters(options.voters.iter().copied());
             let mut batch = Batch::default();
             for (range, preferred) in &options.bootstrap {
-                let meta =
-                    GroupMeta::new(range.clone(), config.clone(), *preferred, truetime::Timestamp::ZERO);
+                let meta = GroupMeta::new(range.clone(), config.clone(), *preferred, truetime::Timestamp::ZERO);
                 batch.put(keyspace::meta_key(range.group), meta.encode());
                 metas.push(meta);
             }
@@ -297,17 +296,15 @@ impl<S: Storage> Node<S> {
                 Ok(())
             }),
             NodeMessage::Snapshot { group, message } => self.deliver_snapshot(now, from, group, message, work, ready),
-            NodeMessage::TwoPhase { group, hops, body } => {
-                match self.groups.get(&group) {
-                    Some(g) if g.leads() => self.with(group, now, work, ready, |g, cx| g.two_phase(cx, body)),
-                    _ => {
-                        if let Some(hops) = hops.checked_sub(1) {
-                            self.route(group, hops, body, work, ready);
-                        }
-                        Ok(())
+            NodeMessage::TwoPhase { group, hops, body } => match self.groups.get(&group) {
+                Some(g) if g.leads() => self.with(group, now, work, ready, |g, cx| g.two_phase(cx, body)),
+                _ => {
+                    if let Some(hops) = hops.checked_sub(1) {
+                        self.route(group, hops, body, work, ready);
                     }
+                    Ok(())
                 }
-            }
+            },
             NodeMessage::Request(request) => self.deliver_request(now, from, request, work, ready),
             // Replies are for gateways; the caller hands them there.
             NodeMessage::Reply { .. } => Ok(()),

@@ -1,0 +1,145 @@
+//! The lock table against a dumb twin, over random requests on a few keys.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use truetime::Timestamp;
+
+use super::*;
+
+fn txn(n: u64) -> TxnId {
+    TxnId(u128::from(n))
+}
+
+fn age(n: u64) -> Priority {
+    Priority { start: Timestamp::from_nanos(n as i64), id: txn(n) }
+}
+
+fn random_span(rng: &mut ChaCha8Rng) -> Span {
+    let key = |n: u8| Key::from(vec![n]);
+    let a = rng.random_range(0..6);
+    if rng.random_bool(0.7) { Span::point(key(a)) } else { Span::new(key(a), key(a + rng.random_range(1..4))) }
+}
+
+/// The same rules without any index, by brute force: who holds what, and who waits for what.
+#[derive(Default)]
+struct Twin {
+    held: Vec<(TxnId, Span, LockMode)>,
+    waiting: Vec<(u64, TxnId, Vec<(Span, LockMode)>)>,
+    ages: BTreeMap<TxnId, Priority>,
+    protected: BTreeSet<TxnId>,
+}
+
+impl Twin {
+    fn drop_txn(&mut self, txn: TxnId) -> Vec<u64> {
+        self.held.retain(|(t, _, _)| *t != txn);
+        self.protected.remove(&txn);
+        let gone = self.waiting.iter().filter(|(_, t, _)| *t == txn).map(|(token, _, _)| *token).collect();
+        self.waiting.retain(|(_, t, _)| *t != txn);
+        gone
+    }
+
+    fn settle(&mut self) -> Effects {
+        let mut effects = Effects::default();
+        'again: loop {
+            self.waiting.sort_by_key(|(token, t, _)| (self.ages[t], *token));
+            for i in 0..self.waiting.len() {
+                let (token, owner, wants) = self.waiting[i].clone();
+                let clash = |span: &Span, mode: LockMode| {
+                    wants
+                        .iter()
+                        .any(|(s, m)| s.overlaps(span) && (mode == LockMode::Exclusive || *m == LockMode::Exclusive))
+                };
+                let against: Vec<TxnId> =
+                    self.held.iter().filter(|(t, s, m)| *t != owner && clash(s, *m)).map(|(t, _, _)| *t).collect();
+                let younger: BTreeSet<TxnId> = against
+                    .iter()
+                    .copied()
+                    .filter(|t| self.ages[t] > self.ages[&owner] && !self.protected.contains(t))
+                    .collect();
+                if !younger.is_empty() {
+                    for t in younger {
+                        effects.cancelled.extend(self.drop_txn(t));
+                        effects.wounded.push(t);
+                    }
+                    continue 'again;
+                }
+                let behind = self.waiting[..i].iter().any(|(_, t, w)| {
+                    *t != owner && self.ages[t] < self.ages[&owner] && w.iter().any(|(s, m)| clash(s, *m))
+                });
+                if against.is_empty() && !behind {
+                    for (span, mode) in wants {
+                        self.held.push((owner, span, mode));
+                    }
+                    self.waiting.remove(i);
+                    effects.granted.push(token);
+                    continue 'again;
+                }
+            }
+            return effects;
+        }
+    }
+}
+
+fn sorted(mut e: Effects) -> Effects {
+    e.granted.sort();
+    e.wounded.sort();
+    e.cancelled.sort();
+    e
+}
+
+#[test]
+fn agrees_with_the_twin() {
+    for seed in 0..300 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (mut table, mut twin) = (LockTable::new(), Twin::default());
+        for token in 0..120 {
+            let owner = rng.random_range(1..7);
+            let t = txn(owner);
+            twin.ages.insert(t, age(owner));
+            let waits = twin.waiting.iter().any(|(_, w, _)| *w == t);
+            let (got, expected) = match rng.random_range(0..10) {
+                0..6 if !twin.protected.contains(&t) => {
+                    let wants: Vec<_> = (0..rng.random_range(1..3))
+                        .map(|_| {
+                            let mode = if rng.random_bool(0.5) { LockMode::Shared } else { LockMode::Exclusive };
+                            (random_span(&mut rng), mode)
+                        })
+                        .collect();
+                    twin.waiting.push((token, t, wants.clone()));
+                    (table.acquire(t, age(owner), wants, token), twin.settle())
+                }
+                6 if !waits && twin.held.iter().any(|(h, _, _)| *h == t) => {
+                    table.protect(t);
+                    twin.protected.insert(t);
+                    (Effects::default(), Effects::default())
+                }
+                _ => {
+                    let got = table.release(t);
+                    twin.drop_txn(t);
+                    (got, twin.settle())
+                }
+            };
+            assert_eq!(sorted(got), sorted(expected), "seed {seed} step {token}");
+            table.check();
+            for (holder, span, mode) in &twin.held {
+                assert!(table.holds(*holder, span, *mode), "seed {seed} step {token}: {holder} {span:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wounded_transaction_leaves_nothing_behind() {
+    let mut table = LockTable::new();
+    let key = |k: &'static [u8]| Span::point(Key::from_static(k));
+    let x = LockMode::Exclusive;
+    assert_eq!(table.acquire(txn(1), age(1), vec![(key(b"a"), x)], 1).granted, [1]);
+    assert_eq!(table.acquire(txn(3), age(3), vec![(key(b"b"), x)], 2).granted, [2]);
+    assert!(table.acquire(txn(3), age(3), vec![(key(b"a"), x)], 3).granted.is_empty(), "the younger waits");
+    let effects = table.acquire(txn(2), age(2), vec![(key(b"b"), x)], 4);
+    assert_eq!(effects, Effects { granted: vec![4], wounded: vec![txn(3)], cancelled: vec![3] });
+    assert!(table.held_by(txn(3)).is_empty());
+    table.release(txn(1));
+    table.release(txn(2));
+    assert!(table.is_empty());
+}

@@ -1,0 +1,157 @@
+//! An ordered map in memory with the durability of the real thing: a crash loses batches written
+//! since the last flush, but only from the end, so what is left is a state that once was.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::storage::{Batch, Op, Storage, StorageError, Visit};
+
+/// What a key held before a batch.
+type Undo = Vec<(Bytes, Option<Bytes>)>;
+
+/// A state store in memory. Each batch since the last flush can be undone.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    map: BTreeMap<Bytes, Bytes>,
+    unflushed: VecDeque<Undo>,
+    fail_next_write: bool,
+    written: u64,
+    flushed: u64,
+}
+
+impl MemoryStore {
+    /// Empty.
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    /// A mark of what is written so far, for [`MemoryStore::flush_to`]: a flush takes time, and what
+    /// is written meanwhile is not part of it.
+    pub fn mark(&self) -> u64 {
+        self.written
+    }
+
+    /// Everything written before the mark is durable.
+    pub fn flush_to(&mut self, mark: u64) {
+        while self.flushed < mark && self.unflushed.pop_front().is_some() {
+            self.flushed += 1;
+        }
+    }
+
+    /// Everything written is durable.
+    pub fn flush(&mut self) {
+        self.flush_to(self.written);
+    }
+
+    /// How many batches a crash could lose.
+    pub fn unflushed(&self) -> usize {
+        self.unflushed.len()
+    }
+
+    /// A crash after which only the first `keep` of the unflushed batches are left; they then
+    /// count as flushed.
+    pub fn crash(&mut self, keep: usize) {
+        while self.unflushed.len() > keep {
+            let undo = self.unflushed.pop_back().expect("longer than keep");
+            for (key, before) in undo.into_iter().rev() {
+                match before {
+                    Some(value) => self.map.insert(key, value),
+                    None => self.map.remove(&key),
+                };
+            }
+        }
+        self.unflushed.clear();
+        self.written = 0;
+        self.flushed = 0;
+        self.fail_next_write = false;
+    }
+
+    /// The next write fails, as on a full or broken disk.
+    pub fn fail_next_write(&mut self) {
+        self.fail_next_write = true;
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    fn set(&mut self, undo: &mut Undo, key: Bytes, value: Option<Bytes>) {
+        let before = match value {
+            Some(value) => self.map.insert(key.clone(), value),
+            None => self.map.remove(&key),
+        };
+        undo.push((key, before));
+    }
+}
+
+impl Storage for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.map.get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Visit,
+    ) -> Result<(), StorageError> {
+        // The part still ahead: [low, high), and whether `high` itself belongs to it.
+        let (mut low, mut high) = (from.to_vec(), (to.to_vec(), false));
+        loop {
+            let upper = if high.1 { Bound::Included(&high.0[..]) } else { Bound::Excluded(&high.0[..]) };
+            if low > high.0 || (low == high.0 && !high.1) {
+                return Ok(());
+            }
+            let mut range = self.map.range::<[u8], _>((Bound::Included(&low[..]), upper));
+            let target = loop {
+                let next = if reverse { range.next_back() } else { range.next() };
+                let Some((key, value)) = next else { return Ok(()) };
+                match visit(key, value) {
+                    Visit::Next => {}
+                    Visit::Seek(target) => break target,
+                    Visit::Stop => return Ok(()),
+                }
+            };
+            if reverse {
+                if target[..] < high.0[..] {
+                    high = (target, true);
+                }
+            } else if target > low {
+                low = target;
+            }
+        }
+    }
+
+    fn write(&mut self, batch: Batch) -> Result<(), StorageError> {
+        if std::mem::take(&mut self.fail_next_write) {
+            return Err(StorageError("injected failure".into()));
+        }
+        let mut undo = Undo::new();
+        for op in batch.ops {
+            match op {
+                Op::Put(key, value) => self.set(&mut undo, key, Some(value)),
+                Op::Delete(key) => self.set(&mut undo, key, None),
+                Op::DeleteRange(from, to) => {
+                    if from < to {
+                        let keys: Vec<Bytes> = self.map.range(from..to).map(|(key, _)| key.clone()).collect();
+                        for key in keys {
+                            self.set(&mut undo, key, None);
+                        }
+                    }
+                }
+            }
+        }
+        self.unflushed.push_back(undo);
+        self.written += 1;
+        Ok(())
+    }
+}
