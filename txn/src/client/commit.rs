@@ -176,6 +176,8 @@ impl Commit {
             Reply::Error(GroupError::Aborted(reason)) => Some(Err(self.aborted(reason))),
             Reply::Error(error) => {
                 let last = self.commit.refused(now, gw, id, &error);
+                // A lease that ran out as the answer left takes the place of the answer.
+                self.commit.unanswered |= matches!(error, GroupError::Unavailable(_));
                 match error {
                     GroupError::WrongRange(_) => self.undone(now, gw, ClientError::aborted(AbortReason::Split)),
                     GroupError::Invalid(why) if last => self.undone(now, gw, ClientError::Invalid(why)),

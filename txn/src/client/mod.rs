@@ -124,7 +124,7 @@ pub enum Outcome {
         results: Vec<ReadResult>,
         /// Snapshot reads: the timestamp read at.
         read_ts: Option<Timestamp>,
-        /// How long the slowest group waited for locks or safe time; pages add up.
+        /// Locking reads: all waits for locks, added up. Snapshot reads: the longest wait for safe time.
         wait_ns: i64,
     },
     /// Committed.

@@ -196,7 +196,7 @@ impl ReadWrite {
                         reading.wait_ns = reading.wait_ns.saturating_add(wait_ns.max(0));
                         let none = WriteBuffer::default();
                         let own = if reading.locating { &none } else { &self.buffer };
-                        if let Err(why) = reading.scan.reply(id, results, own) {
+                        if let Err(why) = reading.scan.reply(gw, id, results, own) {
                             self.fail(gw, malformed(group, &why), ready);
                         }
                     }

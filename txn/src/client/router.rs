@@ -29,6 +29,8 @@ pub struct Router {
     nodes: Vec<NodeId>,
     /// By start of the span.
     ranges: BTreeMap<Key, RangeDescriptor>,
+    /// The epoch of each group's newest descriptor.
+    epochs: BTreeMap<GroupId, u64>,
     leaders: BTreeMap<GroupId, Leader>,
 }
 
@@ -43,7 +45,7 @@ struct Leader {
 impl Router {
     /// A router that knows nothing of ranges. `nodes` are all nodes of the cluster.
     pub fn new(me: NodeId, nodes: Vec<NodeId>) -> Router {
-        Router { me, nodes, ranges: BTreeMap::new(), leaders: BTreeMap::new() }
+        Router { me, nodes, ranges: BTreeMap::new(), epochs: BTreeMap::new(), leaders: BTreeMap::new() }
     }
 
     /// The node it runs on.
@@ -56,10 +58,13 @@ impl Router {
         if range.span.is_empty() {
             return false;
         }
-        if self.ranges.values().any(|known| known.group == range.group && known.epoch >= range.epoch) {
+        let here = self.ranges.values().any(|known| known.group == range.group);
+        // The same again is news only if something older has wiped it out since.
+        if self.epochs.get(&range.group).is_some_and(|epoch| *epoch > range.epoch || (*epoch == range.epoch && here)) {
             return false;
         }
         self.invalidate(range.group);
+        self.epochs.insert(range.group, range.epoch);
         let cut: Vec<Key> =
             self.ranges.values().filter(|r| r.span.overlaps(&range.span)).map(|r| r.span.start.clone()).collect();
         for start in cut {
@@ -79,6 +84,17 @@ impl Router {
         true
     }
 
+    /// A group has answered for a span of which nothing was known, or not all: it holds it.
+    pub fn learn_part(&mut self, group: GroupId, span: &Span) {
+        for (known, span) in self.split_span(span) {
+            if known.is_none() {
+                let epoch = self.epochs.get(&group).copied().unwrap_or(0);
+                self.ranges.insert(span.start.clone(), RangeDescriptor { group, span, epoch });
+            }
+        }
+        self.assert_invariants();
+    }
+
     /// Takes in who leads a group; `None` forgets it.
     pub fn learn_leader(&mut self, group: GroupId, leader: Option<NodeId>) {
         self.leaders.entry(group).or_default().hint = leader;
@@ -86,6 +102,7 @@ impl Router {
 
     /// Forgets where a group's range lies.
     pub fn invalidate(&mut self, group: GroupId) {
+        self.epochs.remove(&group);
         self.ranges.retain(|_, range| range.group != group);
     }
 

@@ -83,6 +83,8 @@ struct Part {
     op: usize,
     piece: u64,
     asked: ReadOp,
+    /// The group was only a guess.
+    guessed: bool,
 }
 
 /// What to ask of one group next.
@@ -143,7 +145,7 @@ impl Scan {
         }
         for (index, scan) in self.ops.iter_mut().enumerate() {
             let old = std::mem::take(&mut scan.pieces);
-            let mut owners: BTreeMap<u64, GroupId> = BTreeMap::new();
+            let mut owners: BTreeMap<u64, Option<GroupId>> = BTreeMap::new();
             for piece in old {
                 if !matches!(piece.state, PieceState::ToDo) {
                     scan.pieces.push_back(piece);
@@ -156,7 +158,7 @@ impl Scan {
                 for (range, span) in parts {
                     self.next_piece += 1;
                     let number = self.next_piece;
-                    owners.insert(number, range.map_or_else(|| gw.router.any_group(), |range| range.group));
+                    owners.insert(number, range.map(|range| range.group));
                     scan.pieces.push_back(Piece { number, span, ..piece.clone() });
                 }
             }
@@ -169,10 +171,11 @@ impl Scan {
                     let missing = scan.op.limit.saturating_sub(scan.rows.len() as u64);
                     let limit = if limited { missing.saturating_add(buffer.deletes_in(&piece.span)) } else { 0 };
                     let asked = ReadOp { span: piece.span.clone(), reverse: scan.op.reverse, limit };
-                    let group = owners[&piece.number];
+                    let owner = owners.get(&piece.number).copied().flatten();
+                    let (group, guessed) = (owner.unwrap_or_else(|| gw.router.any_group()), owner.is_none());
                     let batch = batches.entry(group).or_insert(Batch { group, attempts: 0, parts: Vec::new() });
                     batch.attempts = batch.attempts.max(piece.attempts);
-                    batch.parts.push(Part { op: index, piece: piece.number, asked });
+                    batch.parts.push(Part { op: index, piece: piece.number, asked, guessed });
                 }
                 if limited {
                     break;
@@ -204,7 +207,13 @@ impl Scan {
     }
 
     /// Takes in an answer. An error says how the answer is malformed.
-    pub fn reply(&mut self, id: u64, results: Vec<ReadResult>, buffer: &WriteBuffer) -> Result<(), String> {
+    pub fn reply(
+        &mut self,
+        gw: &mut Gateway,
+        id: u64,
+        results: Vec<ReadResult>,
+        buffer: &WriteBuffer,
+    ) -> Result<(), String> {
         let Some(call) = self.calls.remove(&id) else { return Ok(()) };
         if results.len() != call.parts.len() {
             return Err(format!("{} results for {} reads", results.len(), call.parts.len()));
@@ -212,6 +221,9 @@ impl Scan {
         for (part, result) in call.parts.into_iter().zip(results) {
             let (covered, rest) = extent(&part.asked, &result)?;
             check_rows(&part.asked, covered.as_ref(), &result.rows)?;
+            if part.guessed {
+                gw.router.learn_part(call.group, &part.asked.span);
+            }
             let pieces = &mut self.ops[part.op].pieces;
             let Some(at) = pieces.iter().position(|piece| piece.number == part.piece) else { continue };
             let old = pieces.remove(at);
@@ -331,10 +343,10 @@ fn extent(asked: &ReadOp, result: &ReadResult) -> Result<(Option<Span>, Option<S
         },
         _ => return Ok((Some(asked.span.clone()), None)),
     };
-    if rest.is_empty() {
+    if rest.start == rest.end && !rest.end.is_empty() {
         return Ok((Some(asked.span.clone()), None));
     }
-    if !asked.span.covers(&rest) {
+    if rest.is_empty() || !asked.span.covers(&rest) {
         return Err("a result outside of what was asked".into());
     }
     let covered = match asked.reverse {

@@ -73,13 +73,17 @@ impl SnapshotRead {
             Some(error) => Some(Outcome::Failed(error)),
             None => self.poll(now, gw, &mut ready),
         };
-        if let Some(running) = &self.running {
-            running.scan.assert_invariants();
-            ready.wake_at_ns = earliest(running.scan.wake_at_ns(now), Some(running.deadline_ns));
-        }
-        if let Some(outcome) = ended {
-            self.ended = true;
-            ready = ClientReady { sends: ready.sends, outcome: Some(outcome), wake_at_ns: None };
+        match ended {
+            Some(outcome) => {
+                self.ended = true;
+                self.running = None;
+                ready.outcome = Some(outcome);
+            }
+            None => {
+                let running = self.running.as_ref().expect("a snapshot read without its scan");
+                running.scan.assert_invariants();
+                ready.wake_at_ns = earliest(running.scan.wake_at_ns(now), Some(running.deadline_ns));
+            }
         }
         ready
     }
@@ -98,7 +102,7 @@ impl SnapshotRead {
                 }
                 self.at = Some(read_ts);
                 self.wait_ns = self.wait_ns.max(wait_ns);
-                running.scan.reply(id, results, &WriteBuffer::default()).map_err(|why| malformed(&why))
+                running.scan.reply(gw, id, results, &WriteBuffer::default()).map_err(|why| malformed(&why))
             }
             Reply::Error(GroupError::TooOld { earliest }) => Err(ClientError::TooOld { earliest }),
             Reply::Error(GroupError::Invalid(why)) => Err(ClientError::Invalid(why)),
