@@ -221,13 +221,13 @@ impl Gen {
                 };
                 NodeMessage::TwoPhase { group, hops, body }
             }
-            7..18 => NodeMessage::Request(Request { id: self.u64(), group, body: self.request(kind - 7) }),
-            _ => NodeMessage::Reply { id: self.u64(), reply: self.reply(kind - 18) },
+            8..19 => NodeMessage::Request(Request { id: self.u64(), group, body: self.request(kind - 8) }),
+            _ => NodeMessage::Reply { id: self.u64(), reply: self.reply(kind - 19) },
         }
     }
 }
 
-const KINDS: u32 = 18 + 16;
+const KINDS: u32 = 19 + 16;
 
 #[test]
 fn every_message_comes_back_as_it_was() {
