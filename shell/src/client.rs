@@ -14,23 +14,22 @@
 //! A node that is stopped but not dead (SIGSTOP) keeps its sockets open. HTTP/2 pings find it
 //! out within [`ClientOptions::keepalive`] plus [`ClientOptions::keepalive_timeout`].
 
+mod connection;
+
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
 use futures::FutureExt;
 use proto::v1::client_message::Body as Request;
-use proto::v1::database_client::DatabaseClient;
 use proto::v1::server_message::Body as Reply;
 use proto::v1::{
-    ClientMessage, Column, Complete, Error, Execute, ExecutePrepared, Hello, Prepare, Prepared, Ready, Row,
-    StatusRequest, StatusResponse, StopRequest, TransactionState, Value,
+    Column, Complete, Error, Execute, ExecutePrepared, Hello, Prepare, Prepared, Ready, Row, TransactionState, Value,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+
+pub use connection::{lazy, status, stop};
+
+use connection::{Session, converse, open, status_text};
 
 use crate::lexer;
 
@@ -139,14 +138,6 @@ pub enum Event {
     Complete(Complete),
     /// Something to tell the user.
     Notice(String),
-}
-
-struct Session {
-    requests: mpsc::Sender<ClientMessage>,
-    replies: Streaming<proto::v1::ServerMessage>,
-    hello: Hello,
-    address: String,
-    ready: Ready,
 }
 
 /// A client with one session, which moves to another node when it is lost.
@@ -433,42 +424,6 @@ fn lost(disconnected: Disconnected) -> Failure {
     Failure::Disconnected(Box::new(disconnected))
 }
 
-/// Sends a request and receives up to Ready: the server's error if there was one, and the plan of
-/// a prepared statement.
-async fn converse(
-    session: &mut Session,
-    request: Request,
-    on: &mut (dyn FnMut(Event) + Send),
-) -> Result<(Option<Error>, Option<Prepared>), String> {
-    let gone = "the server ended the session";
-    let message = ClientMessage { body: Some(request) };
-    let sent = session.requests.send(message).await;
-    let (mut error, mut prepared) = (None, None);
-    loop {
-        let reply = session.replies.message().await.map_err(|status| status_text(&status))?;
-        let Some(reply) = reply else {
-            return Err(gone.to_string());
-        };
-        match reply.body {
-            Some(Reply::Columns(columns)) => on(Event::Columns(columns.columns)),
-            Some(Reply::Rows(rows)) => on(Event::Rows(rows.rows)),
-            Some(Reply::Complete(complete)) => on(Event::Complete(complete)),
-            Some(Reply::Notice(notice)) => on(Event::Notice(notice.message)),
-            Some(Reply::Error(e)) => error = Some(e),
-            Some(Reply::Prepared(plan)) => prepared = Some(plan),
-            Some(Reply::Ready(ready)) => {
-                session.ready = ready;
-                break;
-            }
-            Some(Reply::Hello(_)) | None => {}
-        }
-        if sent.is_err() {
-            return Err(gone.to_string());
-        }
-    }
-    Ok((error, prepared))
-}
-
 #[derive(Default)]
 struct Collector {
     current: StatementResult,
@@ -507,75 +462,6 @@ fn may_commit(state: TransactionState, sql: &str) -> bool {
         }
     }
     false
-}
-
-fn endpoint(address: &str, options: &ClientOptions) -> Result<Endpoint, String> {
-    let uri = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
-    let endpoint = Endpoint::from_shared(uri).map_err(|e| format!("not an address: {e}"))?;
-    Ok(endpoint
-        .connect_timeout(options.connect_timeout)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Some(Duration::from_secs(10)))
-        .http2_keep_alive_interval(options.keepalive)
-        .keep_alive_timeout(options.keepalive_timeout)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20))
-}
-
-async fn open(address: &str, options: &ClientOptions) -> Result<Session, String> {
-    let channel = endpoint(address, options)?.connect().await.map_err(|e| root_cause(&e))?;
-    let mut database = DatabaseClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let (requests, outgoing) = mpsc::channel(4);
-    let response = database.session(ReceiverStream::new(outgoing)).await.map_err(|s| status_text(&s))?;
-    let mut replies = response.into_inner();
-    let first = replies.message().await.map_err(|s| status_text(&s))?;
-    match first.and_then(|m| m.body) {
-        Some(Reply::Hello(hello)) => {
-            Ok(Session { requests, replies, hello, address: address.to_string(), ready: Ready::default() })
-        }
-        Some(Reply::Error(e)) => Err(e.message),
-        _ => Err("it is no Meridian node: it sent no greeting".to_string()),
-    }
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-fn status_text(status: &tonic::Status) -> String {
-    match status.source() {
-        Some(source) => root_cause(source),
-        None if status.message().is_empty() => status.code().to_string(),
-        None => status.message().to_string(),
-    }
-}
-
-/// A client of the calls without a session that connects at its first use and again after a loss.
-pub fn lazy(address: &str, options: &ClientOptions) -> Result<DatabaseClient<Channel>, String> {
-    Ok(DatabaseClient::new(endpoint(address, options)?.connect_lazy()))
-}
-
-/// What a node says of itself; the error says why it did not answer within the timeout.
-pub async fn status(address: &str, timeout: Duration) -> Result<StatusResponse, String> {
-    let mut database = lazy(address, &ClientOptions::default())?;
-    match tokio::time::timeout(timeout, database.status(StatusRequest {})).await {
-        Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|s| status_text(&s)),
-        Err(_) => Err(format!("no answer within {timeout:?}")),
-    }
-}
-
-/// Asks a node to hand its leaderships over and stop.
-pub async fn stop(address: &str, timeout: Duration) -> Result<(), String> {
-    let mut database = lazy(address, &ClientOptions::default())?;
-    match tokio::time::timeout(timeout, database.stop(StopRequest {})).await {
-        Ok(answer) => answer.map(|_| ()).map_err(|s| status_text(&s)),
-        Err(_) => Err(format!("no answer within {timeout:?}")),
-    }
 }
 
 #[cfg(test)]

@@ -351,10 +351,10 @@ mod tests {
     #[test]
     fn table() {
         let expected = concat!(
-            "  id |   name    |  ok  |   x   |  raw   |          at\n",
-            "-----+-----------+------+-------+--------+----------------------\n",
+            "  id |   name   |  ok  |   x   |   raw  |          at\n",
+            "-----+----------+------+-------+--------+----------------------\n",
             "   1 | a,\"b\"\\tc | t    |   1.5 | \\x00ff | 1970-01-01T00:00:00Z\n",
-            " -20 |           | NULL | 1e+20 | NULL   | NULL\n",
+            " -20 |          | NULL | 1e+20 | NULL   | NULL\n",
             "(2 rows)\n\n"
         );
         assert_eq!(sample(Format::Table), expected);

@@ -43,7 +43,6 @@ pub async fn gather(addresses: &[String], timeout: Duration) -> Vec<NodeAnswer> 
         (Ok(a), Ok(b)) => a.node == b.node && a.pid == b.pid,
         _ => false,
     });
-    // A default or second name of a node that is up says nothing when it does not answer.
     answers
 }
 
@@ -85,6 +84,7 @@ pub async fn run(args: &StatusArgs, out: &mut Out, err: &mut Out) -> anyhow::Res
         ("log_mb", Type::Bigint),
         ("cpu_s", Type::Text),
         ("memory_mb", Type::Bigint),
+        ("sessions", Type::Bigint),
         ("data", Type::Text),
     ];
     let mut down = false;
@@ -112,8 +112,13 @@ fn up(address: &str, status: &StatusResponse) -> Vec<proto::v1::Value> {
     let clock = status.clock.clone().unwrap_or_default();
     let counters = status.counters.unwrap_or_default();
     let led: Vec<String> = status.groups.iter().filter(|g| g.leading).map(|g| format!("g{}", g.group)).collect();
-    let unreachable: Vec<String> =
-        status.peers.iter().filter(|p| !p.connected && p.node != status.node).map(|p| format!("n{}", p.node)).collect();
+    let away = status.peers.iter().filter(|p| !p.connected && p.node != status.node);
+    let unreachable: Vec<String> = away
+        .map(|p| match p.problem.as_str() {
+            "" => format!("n{}", p.node),
+            why => format!("n{} ({why})", p.node),
+        })
+        .collect();
     let mut state = "up".to_string();
     if !clock.fenced.is_empty() {
         state = format!("fenced: {}", clock.fenced);
@@ -122,6 +127,9 @@ fn up(address: &str, status: &StatusResponse) -> Vec<proto::v1::Value> {
     }
     if !unreachable.is_empty() {
         state.push_str(&format!(", no connection to {}", unreachable.join(" ")));
+    }
+    if !clock.conflicts.is_empty() {
+        state.push_str(&format!("; {}", clock.conflicts.join("; ")));
     }
     let epsilon_ns = clock.latest_ns.saturating_sub(clock.earliest_ns) / 2;
     vec![
@@ -142,6 +150,7 @@ fn up(address: &str, status: &StatusResponse) -> Vec<proto::v1::Value> {
         int_value(counters.log_bytes >> 20),
         text_value(format!("{:.1}", counters.cpu_us as f64 / 1e6)),
         int_value(counters.resident_bytes >> 20),
+        int_value(counters.sessions_open),
         text_value(status.data_dir.as_str()),
     ]
 }

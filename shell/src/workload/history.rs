@@ -210,7 +210,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("history.jsonl");
         let recorder = Recorder::create(Some(&path), Instant::now()).expect("a file");
-        let read = |read_ts, total| Op::Read { read_ts, stale: read_ts.is_some() && total.is_none(), total };
+        let read = |read_ts: Option<i64>, total: Option<i64>| {
+            let stale = read_ts.is_some() && total.is_none();
+            Op::Read { read_ts, stale, total }
+        };
         recorder.record(1, Kind::Invoke, transfer("", None), Some(2), "");
         recorder.record(2, Kind::Invoke, read(Some(77), None), None, "");
         recorder.record(1, Kind::Ok, transfer("ab", Some(99)), Some(2), "");

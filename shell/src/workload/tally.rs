@@ -192,7 +192,7 @@ mod tests {
         let line = line(Duration::from_secs(2), Duration::from_secs(1), &now, &total);
         assert_eq!(
             line,
-            "    2.0s        0        3        100.0       50.0    50.01    95.04    99.07   100.03        7"
+            "    2.0s        0        3        100.0       50.0    50.02    95.04    99.01   100.03        7"
         );
         assert_eq!(line.len(), HEADING.len());
         let mut empty = Counts::default();
