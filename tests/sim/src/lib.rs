@@ -82,7 +82,7 @@ pub fn run(seed: u64) -> Outcome {
 pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
     let mut world = World::new(seed, canary, verbose);
     // A node that finds its own invariant broken panics: that is a finding, not the end of the batch.
-    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let result = catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| check::check(&world.shared.history))));
     let mut failure = match result {
         Ok(result) => result.err(),
         Err(panic) => {
@@ -93,9 +93,6 @@ pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
     };
     let history = &world.shared.history;
     let (commits, reads) = (history.commits(), history.snapshots.len() as u64);
-    if failure.is_none() {
-        failure = check::check(history).err();
-    }
     let doubts = world.shared.counters.get("commit in doubt") + world.shared.counters.get("connection lost");
     if failure.is_none() && world.swarm.is_calm() && doubts > 0 {
         failure = Some(format!("calm: {doubts} calls ended in doubt in a run without faults"));

@@ -275,8 +275,8 @@ impl Pool {
             5 => all_of('s'),
             6 => all_of('p'),
             _ => {
-                let (a, b) = (rng.random_range(0..10), rng.random_range(0..10));
-                let span = Span::new(format!("{}", a.min(b)), format!("{}", a.max(b) + 1));
+                let (a, b) = (rng.random_range(b'0'..=b'9'), rng.random_range(b'0'..=b'9'));
+                let span = Span::new(vec![a.min(b)], vec![a.max(b) + 1]);
                 vec![ReadOp { span, reverse: rng.random(), limit: rng.random_range(0..3) * 4 }]
             }
         }

@@ -214,7 +214,7 @@ impl World {
             return;
         }
         let applied: Vec<(GroupId, Slot)> = process.node.applied();
-        process.flushing = Some(applied);
+        process.flushing = Some((applied, process.node.store_mut().mark()));
         let delay = log_uniform(&mut self.server(id).disk_rng, 100_000, 50_000_000);
         self.later(id, delay, |node, incarnation| Event::Flushed { node, incarnation });
     }
@@ -222,9 +222,9 @@ impl World {
     pub(crate) fn flushed(&mut self, id: NodeId) {
         let early = self.swarm.canary == Some(Canary::EarlyFlush);
         let process = self.process(id);
-        let Some(applied) = process.flushing.take() else { return };
+        let Some((applied, mark)) = process.flushing.take() else { return };
         if !early {
-            process.node.store_mut().flush();
+            process.node.store_mut().flush_to(mark);
         }
         if std::mem::take(&mut process.flush_again) {
             self.flush(id);

@@ -58,8 +58,8 @@ pub struct Process {
     pub desk_tick_at: Option<i64>,
     /// Nothing leaves before what was made earlier.
     pub last_departure: i64,
-    /// A flush of the state store is under way; what it will have made durable.
-    pub flushing: Option<Vec<(GroupId, Slot)>>,
+    /// A flush of the state store is under way: what it will have made durable, and up to where.
+    pub flushing: Option<(Vec<(GroupId, Slot)>, u64)>,
     /// Another flush is to begin at its end.
     pub flush_again: bool,
     /// Asked to stop.

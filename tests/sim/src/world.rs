@@ -243,7 +243,7 @@ impl World {
         let gateway = NodeId(1 + rng.random_range(0..self.swarm.nodes));
         let client = Client::new(id, gateway, agenda, draws, rng);
         self.seats.insert(id, Seat { client, seq: 0, waiting: None });
-        let delay = self.rng.random_range(0..100_000_000);
+        let delay = self.rng.random_range(60_000_000..160_000_000);
         self.after(delay, Event::Wake { client: id });
     }
 
