@@ -117,6 +117,12 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// The gateway's clock.
     fn now(&self) -> Interval;
 
+    /// A monotonic reading in nanoseconds with an arbitrary origin, for durations.
+    fn mono_ns(&self) -> i64;
+
+    /// Waits until `t` has surely passed: until `TT.after(t)`.
+    fn sleep_until_after(&self, t: Timestamp) -> impl Future<Output = ()> + Send;
+
     /// This gateway's node.
     fn node(&self) -> u64;
 

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use txn::TxnId;
+use txn::client::ClientError;
+
 /// A failed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqlError {
@@ -15,12 +18,33 @@ pub struct SqlError {
     pub hint: Option<String>,
     /// 1-based character position in the statement, if known.
     pub position: Option<u32>,
+    /// For 40003: whose outcome is not known.
+    pub ambiguous: Option<Box<Ambiguous>>,
+}
+
+/// A commit that was sent and not answered: `SHOW TRANSACTION STATUS` tells how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ambiguous {
+    /// The transaction.
+    pub txn: TxnId,
+    /// Its coordinator's group.
+    pub coordinator: u64,
 }
 
 impl SqlError {
     /// With a code and a message.
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> SqlError {
-        SqlError { sqlstate, message: message.into(), detail: None, hint: None, position: None }
+        SqlError { sqlstate, message: message.into(), detail: None, hint: None, position: None, ambiguous: None }
+    }
+
+    /// 0A000.
+    pub fn unsupported(what: impl fmt::Display) -> SqlError {
+        SqlError::new("0A000", format!("{what} is not supported"))
+    }
+
+    /// 42601.
+    pub fn syntax(message: impl Into<String>) -> SqlError {
+        SqlError::new("42601", message)
     }
 
     /// With a detail.
@@ -33,6 +57,31 @@ impl SqlError {
     pub fn hint(mut self, hint: impl Into<String>) -> SqlError {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<ClientError> for SqlError {
+    fn from(err: ClientError) -> SqlError {
+        match err {
+            ClientError::Aborted { reason, retryable } => {
+                let err = SqlError::new("40001", "could not serialize access: the transaction was aborted")
+                    .detail(format!("Reason: {reason}."));
+                if retryable { err.hint("Retry the transaction from its start.") } else { err }
+            }
+            ClientError::Ambiguous { txn, coordinator } => {
+                let mut err = SqlError::new("40003", "the outcome of the commit is not known")
+                    .detail(format!("Transaction {txn}, coordinator group {}.", coordinator.0))
+                    .hint(format!("Ask for it with SHOW TRANSACTION STATUS '{txn}' {}.", coordinator.0));
+                err.ambiguous = Some(Box::new(Ambiguous { txn, coordinator: coordinator.0 }));
+                err
+            }
+            ClientError::Unavailable(why) => SqlError::new("57P03", format!("the database is not available: {why}")),
+            ClientError::TooOld { earliest } => {
+                SqlError::new("72000", "snapshot too old: the versions at that timestamp are gone")
+                    .detail(format!("The earliest timestamp still readable is {earliest}."))
+            }
+            ClientError::Invalid(why) => SqlError::new("XX000", format!("the request was refused: {why}")),
+        }
     }
 }
 

@@ -1,9 +1,31 @@
 //! SQL: statements become reads and mutations of a [`engine::Transaction`], or reads of a snapshot.
 //!
-//! The crate imports no transport and no storage engine.
+//! ```text
+//!   text --parse--> Statement --plan(Catalog)--> Plan --short(Reader | Transaction)--> rows --> Sink
+//! ```
+//!
+//! The crate imports no transport, no storage engine, no clock and no timer: everything of that
+//! kind comes through [`engine::Engine`]. [`session::Database`] is what the gateways share,
+//! [`session::Session`] is one client.
 
+pub mod catalog;
+mod ddl;
 pub mod engine;
 pub mod error;
+mod explain;
+pub mod expr;
+pub mod parse;
+pub mod plan;
+pub mod row;
+pub mod session;
+pub mod settings;
+mod short;
+mod show;
+pub mod sink;
 pub mod types;
+pub mod value;
 
+pub use catalog::{system_span, user_span};
 pub use error::SqlError;
+pub use session::{Database, PreparedInfo, Session, SessionState};
+pub use sink::{ColumnInfo, Completion, Notice, Sink};

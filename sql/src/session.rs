@@ -1,1 +1,244 @@
 //! One client's session: the transaction it is in, its settings and prepared statements.
+//!
+//! ```text
+//!            BEGIN                       an error
+//!   Idle ------------> Open, ReadOnly --------------> Failed
+//!     ^                      |                           |
+//!     +---- COMMIT, ROLLBACK +---- COMMIT, ROLLBACK -----+  (both roll back)
+//! ```
+//!
+//! Outside a block each statement commits on its own, also where several come in one text: unlike
+//! PostgreSQL, where they would be one transaction. A statement of its own that loses to another
+//! transaction is tried again with its first age, as long as the client has seen none of its rows. In
+//! a block the client must do that (40001), and its locks go at the first error.
+
+mod block;
+mod database;
+mod explain;
+mod run;
+mod show;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use truetime::Timestamp;
+use txn::TxnId;
+
+use crate::SqlError;
+use crate::engine::{CommitInfo, Engine};
+use crate::error::Ambiguous;
+use crate::parse::{self, Statement};
+use crate::plan::Planned;
+use crate::settings::Settings;
+use crate::sink::{ColumnInfo, Sink};
+use crate::types::{DataType, Datum};
+use block::Block;
+use database::Cached;
+pub use database::Database;
+
+/// The most prepared statements of a session.
+pub const PREPARED_MAX: usize = 4096;
+/// The most statements of one text.
+pub const STATEMENTS_MAX: usize = 10_000;
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Outside a transaction block.
+    Idle,
+    /// In a read-write transaction.
+    Open {
+        /// Its name.
+        txn: TxnId,
+    },
+    /// In a read-only transaction.
+    ReadOnly {
+        /// Its timestamp, once it has one.
+        read_ts: Option<Timestamp>,
+    },
+    /// In a transaction block after an error: only COMMIT and ROLLBACK end it, and both roll back.
+    Failed,
+}
+
+/// What a prepared statement takes and returns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreparedInfo {
+    /// The types of its parameters.
+    pub parameters: Vec<DataType>,
+    /// Its columns; none if it returns no rows.
+    pub columns: Vec<ColumnInfo>,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session<E: Engine> {
+    db: Database<E>,
+    block: Block<E>,
+    settings: Settings,
+    prepared: BTreeMap<String, Cached>,
+    last_commit: Option<CommitInfo>,
+    last_read_ts: Option<Timestamp>,
+    last_ambiguous: Option<Ambiguous>,
+}
+
+impl<E: Engine> Session<E> {
+    fn new(db: Database<E>) -> Session<E> {
+        Session {
+            db,
+            block: Block::Idle,
+            settings: Settings::default(),
+            prepared: BTreeMap::new(),
+            last_commit: None,
+            last_read_ts: None,
+            last_ambiguous: None,
+        }
+    }
+
+    /// Runs a text of any number of statements; with parameters, of one. The first error ends it.
+    /// What was sent to the sink before stays sent.
+    pub async fn execute<S: Sink>(&mut self, sql: &str, params: &[Datum], sink: &mut S) -> Result<(), SqlError> {
+        let result = self.execute_text(sql, params, sink).await;
+        self.after(result).await
+    }
+
+    async fn execute_text<S: Sink>(&mut self, sql: &str, params: &[Datum], sink: &mut S) -> Result<(), SqlError> {
+        if let Some(cached) = self.db.cached(sql) {
+            let planned = self.statement(&cached, params, sink).await?;
+            self.recache(sql, cached, planned);
+            return Ok(());
+        }
+        let mut statements = parse::parse(sql)?;
+        if statements.len() > STATEMENTS_MAX {
+            return Err(SqlError::new("54000", format!("{} statements are too many", statements.len())));
+        }
+        if statements.len() == 1 {
+            let statement = Arc::new(statements.remove(0));
+            let cached = Cached { statement, planned: None };
+            let planned = self.statement(&cached, params, sink).await?;
+            self.recache(sql, cached, planned);
+            return Ok(());
+        }
+        if !params.is_empty() {
+            return Err(SqlError::syntax("cannot give parameters to several statements at once"));
+        }
+        for statement in statements {
+            let cached = Cached { statement: Arc::new(statement), planned: None };
+            self.statement(&cached, &[], sink).await?;
+        }
+        Ok(())
+    }
+
+    fn recache(&self, sql: &str, mut cached: Cached, planned: Option<Arc<Planned>>) {
+        let same = match (&cached.planned, &planned) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        if planned.is_some() && !same {
+            cached.planned = planned;
+            self.db.cache(sql, cached);
+        }
+    }
+
+    /// Parses and plans one statement under a name; the name `""` is replaced without a word.
+    pub async fn prepare(&mut self, name: &str, sql: &str) -> Result<PreparedInfo, SqlError> {
+        let result = self.prepare_text(name, sql).await;
+        self.after(result).await
+    }
+
+    async fn prepare_text(&mut self, name: &str, sql: &str) -> Result<PreparedInfo, SqlError> {
+        if !name.is_empty() && self.prepared.contains_key(name) {
+            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
+        }
+        if self.prepared.len() >= PREPARED_MAX {
+            return Err(SqlError::new("53400", format!("a session has at most {PREPARED_MAX} prepared statements")));
+        }
+        let mut cached = match self.db.cached(sql) {
+            Some(cached) => cached,
+            None => {
+                let mut statements = parse::parse(sql)?;
+                match statements.len() {
+                    1 => Cached { statement: Arc::new(statements.remove(0)), planned: None },
+                    0 => return Err(SqlError::syntax("cannot prepare an empty statement")),
+                    _ => return Err(SqlError::syntax("cannot insert multiple commands into a prepared statement")),
+                }
+            }
+        };
+        if matches!(self.block, Block::Failed) && !matches!(*cached.statement, Statement::Commit | Statement::Rollback)
+        {
+            return Err(block::aborted());
+        }
+        let info = match &*cached.statement {
+            Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_) => {
+                let planned = self.plan(&cached).await?;
+                let info = PreparedInfo { parameters: planned.params.clone(), columns: planned.columns.clone() };
+                cached.planned = Some(planned);
+                info
+            }
+            Statement::Explain { statement, .. } => {
+                let inner = Cached { statement: Arc::new((**statement).clone()), planned: None };
+                PreparedInfo { parameters: self.plan(&inner).await?.params.clone(), columns: explain::columns() }
+            }
+            Statement::Show(show) => PreparedInfo { parameters: Vec::new(), columns: show::static_columns(show) },
+            _ => PreparedInfo::default(),
+        };
+        self.prepared.insert(name.to_string(), cached);
+        Ok(info)
+    }
+
+    /// Runs a prepared statement. 26000 if there is none of that name.
+    pub async fn execute_prepared<S: Sink>(
+        &mut self,
+        name: &str,
+        params: &[Datum],
+        sink: &mut S,
+    ) -> Result<(), SqlError> {
+        let result = self.execute_cached(name, params, sink).await;
+        self.after(result).await
+    }
+
+    async fn execute_cached<S: Sink>(&mut self, name: &str, params: &[Datum], sink: &mut S) -> Result<(), SqlError> {
+        let cached = self
+            .prepared
+            .get(name)
+            .cloned()
+            .ok_or_else(|| SqlError::new("26000", format!("prepared statement \"{name}\" does not exist")))?;
+        let planned = self.statement(&cached, params, sink).await?;
+        if let (Some(planned), Some(entry)) = (planned, self.prepared.get_mut(name)) {
+            entry.planned = Some(planned);
+        }
+        Ok(())
+    }
+
+    /// Forgets a prepared statement, if there is one.
+    pub fn close_prepared(&mut self, name: &str) {
+        self.prepared.remove(name);
+    }
+
+    /// Where the session stands.
+    pub fn state(&self) -> SessionState {
+        self.block.state()
+    }
+
+    /// The last commit.
+    pub fn last_commit(&self) -> Option<&CommitInfo> {
+        self.last_commit.as_ref()
+    }
+
+    /// Ends the session: an open transaction is rolled back.
+    pub async fn close(mut self) {
+        self.block.abandon().await;
+    }
+
+    /// After any error a block is failed, and its locks are gone.
+    async fn after<T>(&mut self, result: Result<T, SqlError>) -> Result<T, SqlError> {
+        if let Err(err) = &result {
+            if let Some(ambiguous) = &err.ambiguous {
+                self.last_ambiguous = Some((**ambiguous).clone());
+            }
+            if self.block.abandon().await {
+                self.block = Block::Failed;
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,230 @@
+//! The catalog: which tables there are, kept as rows of their own under system keys.
+//!
+//! Keys start with one byte: `0x00` system, `0x10` tables. Group 0 holds the system span. Below it:
+//!
+//! ```text
+//!   00 "id"              the next table id            "17"
+//!   00 "version"         raised by every change       "5"
+//!   00 "table/" NAME     a table's descriptor         {"id":16,"name":"accounts",...}
+//! ```
+//!
+//! A schema change is an ordinary transaction that writes `version`, so the commit timestamp of
+//! that row is the time of the last change: a catalog whose `changed_at` is at or below `t`, read at
+//! or after `t`, is the catalog at `t`.
+//!
+//! Each gateway caches a catalog, and may use it while [`CATALOG_LEASE_NS`] after its read timestamp
+//! has surely not passed. What follows: a new table needs no wait (a gateway that does not know a
+//! name reads the catalog again before it says so), and a dropped table is in no gateway's use once
+//! the lease after the drop's commit has surely passed, which is when `DROP TABLE` answers. A
+//! transaction that began to commit before that may still commit after the drop; its writes to the
+//! table lie under an id that is never used again and nobody can see them.
+//!
+//! The rows of a dropped table stay where they are: reads at past timestamps still need them, and
+//! ids are never reused. A later issue removes them after the retention.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use truetime::{Interval, Timestamp};
+use txn::{Key, ReadOp, Row, Span};
+
+use crate::SqlError;
+use crate::types::DataType;
+
+/// How long after its read timestamp a cached catalog may be used, in nanoseconds.
+pub const CATALOG_LEASE_NS: i64 = 2_000_000_000;
+/// The most columns of a table.
+pub const TABLE_COLUMNS_MAX: usize = 1000;
+/// The longest name of a table or column, in bytes, as in PostgreSQL.
+pub const NAME_BYTES_MAX: usize = 63;
+/// The most tables.
+pub const TABLES_MAX: usize = 10_000;
+
+/// First byte of a system key.
+pub const SYSTEM_PREFIX: u8 = 0x00;
+/// First byte of a table's key.
+pub const TABLE_PREFIX: u8 = 0x10;
+/// Ids below are not given to users' tables.
+pub const FIRST_TABLE_ID: u32 = 16;
+
+/// The keys of the catalog: group 0's range.
+pub fn system_span() -> Span {
+    Span::new(Key::new(), vec![TABLE_PREFIX])
+}
+
+/// The keys of all tables: group 1's range before the first split.
+pub fn user_span() -> Span {
+    Span::new(vec![TABLE_PREFIX], Key::new())
+}
+
+/// The key of the schema's version.
+pub fn version_key() -> Key {
+    Key::from_static(b"\0version")
+}
+
+/// The key of the next table id.
+pub fn id_key() -> Key {
+    Key::from_static(b"\0id")
+}
+
+/// The key of a table's descriptor.
+pub fn table_key(name: &str) -> Key {
+    let mut key = b"\0table/".to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
+/// The read that fetches the whole catalog.
+pub fn read_op() -> ReadOp {
+    ReadOp { span: Span::new(vec![SYSTEM_PREFIX], vec![TABLE_PREFIX]), reverse: false, limit: 0 }
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Unique in the table, for ever; rows name columns by it.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: DataType,
+    /// Whether NULL is refused.
+    pub not_null: bool,
+    /// The SQL text of its DEFAULT.
+    pub default: Option<String>,
+}
+
+/// A column of a primary key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyColumn {
+    /// Its index in [`Table::columns`].
+    pub column: usize,
+    /// Whether larger values come first.
+    pub desc: bool,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Unique for ever.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// In the order they were declared.
+    pub columns: Vec<Column>,
+    /// The primary key: never empty.
+    pub key: Vec<KeyColumn>,
+}
+
+impl Table {
+    /// The index of a column.
+    pub fn column_index(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// Where a column stands in the primary key.
+    pub fn key_position(&self, column: usize) -> Option<usize> {
+        self.key.iter().position(|key| key.column == column)
+    }
+
+    /// The indexes of the columns that are not of the primary key.
+    pub fn value_columns(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.columns.len()).filter(|index| self.key_position(*index).is_none())
+    }
+
+    /// The names of the primary key's columns, separated by commas.
+    pub fn key_names(&self) -> String {
+        let names: Vec<&str> = self.key.iter().map(|key| self.columns[key.column].name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// All its rows.
+    pub fn span(&self) -> Span {
+        let mut end = vec![TABLE_PREFIX];
+        match self.id.checked_add(1) {
+            Some(next) => end.extend_from_slice(&next.to_be_bytes()),
+            None => end = vec![TABLE_PREFIX + 1],
+        }
+        Span::new(self.key_prefix(), end)
+    }
+
+    /// What the keys of its rows begin with.
+    pub fn key_prefix(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(24);
+        key.push(TABLE_PREFIX);
+        key.extend_from_slice(&self.id.to_be_bytes());
+        key
+    }
+
+    /// A descriptor as stored; XX001 if the bytes are no sound descriptor.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Table, SqlError> {
+        let bad = |why: String| SqlError::new("XX001", format!("a table's descriptor is damaged: {why}"));
+        let table: Table = serde_json::from_slice(bytes).map_err(|err| bad(err.to_string()))?;
+        let sound = !table.key.is_empty() && table.key.iter().all(|key| key.column < table.columns.len());
+        if sound { Ok(table) } else { Err(bad(format!("table \"{}\" has no primary key", table.name))) }
+    }
+
+    /// As [`Table::from_bytes`] reads it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a descriptor has only strings and numbers")
+    }
+}
+
+/// All tables, as of one timestamp.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// When it was read.
+    pub read_ts: Timestamp,
+    /// Raised by every schema change.
+    pub version: u64,
+    /// When the last schema change committed.
+    pub changed_at: Timestamp,
+    /// By name.
+    pub tables: BTreeMap<String, Arc<Table>>,
+}
+
+impl Catalog {
+    /// From the rows of the system span.
+    pub fn from_rows(read_ts: Timestamp, rows: &[Row]) -> Result<Catalog, SqlError> {
+        let mut catalog = Catalog { read_ts, changed_at: Timestamp::MIN, ..Catalog::default() };
+        for row in rows {
+            if row.key == version_key() {
+                catalog.version = parse_number(&row.value)?;
+                catalog.changed_at = row.commit_ts;
+            } else if row.key.starts_with(b"\0table/") {
+                let table = Table::from_bytes(&row.value)?;
+                catalog.tables.insert(table.name.clone(), Arc::new(table));
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// Whether it may still be used.
+    pub fn is_fresh(&self, now: &Interval) -> bool {
+        now.before(self.read_ts.plus_ns(CATALOG_LEASE_NS))
+    }
+
+    /// A table by name.
+    pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.tables.get(name)
+    }
+
+    /// A table by id.
+    pub fn table_by_id(&self, id: u32) -> Option<&Arc<Table>> {
+        self.tables.values().find(|table| table.id == id)
+    }
+}
+
+/// A decimal number, as the system rows hold it.
+pub fn parse_number(bytes: &[u8]) -> Result<u64, SqlError> {
+    std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| SqlError::new("XX001", "a number of the catalog is damaged"))
+}
+
+/// 42P01.
+pub fn undefined_table(name: &str) -> SqlError {
+    SqlError::new("42P01", format!("relation \"{name}\" does not exist"))
+}

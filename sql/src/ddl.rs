@@ -1,0 +1,325 @@
+//! CREATE TABLE, DROP TABLE, and where to split.
+
+use std::sync::Arc;
+
+use sqlparser::ast;
+use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
+use txn::client::ClientError;
+use txn::{Key, LockMode, Mutation, ReadOp, Span};
+
+use crate::SqlError;
+use crate::catalog::{
+    self, Catalog, Column, FIRST_TABLE_ID, KeyColumn, NAME_BYTES_MAX, TABLE_COLUMNS_MAX, TABLES_MAX, Table,
+};
+use crate::engine::{CommitInfo, Engine, Transaction};
+use crate::expr::bind::data_type;
+use crate::expr::{Binder, EvalContext, Params, Scope, eval};
+use crate::parse::{ident, object_name};
+use crate::row;
+
+/// How often a schema change is tried before its conflict is the client's.
+const ATTEMPTS_MAX: u32 = 20;
+
+fn check_name(name: String) -> Result<String, SqlError> {
+    if name.len() > NAME_BYTES_MAX || name.contains('\0') || name.is_empty() {
+        return Err(SqlError::new("42622", format!("name of {} bytes is not usable", name.len()))
+            .detail(format!("A name has 1 to {NAME_BYTES_MAX} bytes.")));
+    }
+    Ok(name)
+}
+
+/// The table that a CREATE TABLE describes; its id is 0.
+pub(crate) fn describe(create: &ast::CreateTable) -> Result<Table, SqlError> {
+    // Whatever else the parser found in the statement is something that we would have to honour.
+    let plain = CreateTableBuilder::new(create.name.clone())
+        .if_not_exists(create.if_not_exists)
+        .columns(create.columns.clone())
+        .constraints(create.constraints.clone())
+        .hive_formats(create.hive_formats.clone())
+        .build();
+    if plain != *create || create.hive_formats.as_ref().is_some_and(|formats| *formats != ast::HiveFormat::default()) {
+        return Err(SqlError::unsupported("a clause of this CREATE TABLE"));
+    }
+    let name = check_name(object_name(&create.name)?)?;
+    if create.columns.len() > TABLE_COLUMNS_MAX {
+        return Err(SqlError::new("54011", format!("tables can have at most {TABLE_COLUMNS_MAX} columns")));
+    }
+    let mut table = Table { id: 0, name, columns: Vec::new(), key: Vec::new() };
+    for column in &create.columns {
+        add_column(&mut table, column)?;
+    }
+    for constraint in &create.constraints {
+        match constraint {
+            ast::TableConstraint::PrimaryKey(key) => primary_key(&mut table, key)?,
+            ast::TableConstraint::Unique(_) => return Err(SqlError::unsupported("UNIQUE")),
+            ast::TableConstraint::ForeignKey(_) => return Err(SqlError::unsupported("FOREIGN KEY")),
+            ast::TableConstraint::Check(_) => return Err(SqlError::unsupported("CHECK")),
+            _ => return Err(SqlError::unsupported("a constraint of this CREATE TABLE")),
+        }
+    }
+    if table.key.is_empty() {
+        return Err(SqlError::new("42P16", format!("table \"{}\" has no primary key", table.name))
+            .hint("Add PRIMARY KEY (..)."));
+    }
+    Ok(table)
+}
+
+fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError> {
+    let name = check_name(ident(&column.name))?;
+    if table.column_index(&name).is_some() {
+        return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
+    }
+    let index = table.columns.len();
+    let ty = data_type(&column.data_type)?;
+    let mut result = Column { id: index as u32 + 1, name: name.clone(), ty, not_null: false, default: None };
+    let mut is_key = false;
+    let mut null = false;
+    for option in &column.options {
+        match &option.option {
+            ast::ColumnOption::Null => null = true,
+            ast::ColumnOption::NotNull => result.not_null = true,
+            ast::ColumnOption::PrimaryKey(key) if key.characteristics.is_none() => is_key = true,
+            ast::ColumnOption::Default(expr) => {
+                let scope = Scope::default();
+                let mut params = Params::default();
+                let mut binder =
+                    Binder { scope: &scope, params: &mut params, aggregates: None, clause: "DEFAULT expressions" };
+                let bound = binder.bind(expr).map_err(|err| match err.sqlstate {
+                    "42703" => SqlError::new("0A000", "cannot use column reference in DEFAULT expression"),
+                    _ => err,
+                })?;
+                bound.assign(ty, &name, &mut params)?;
+                if !params.types.is_empty() {
+                    return Err(SqlError::new("42P02", "there are no parameters in a DEFAULT expression"));
+                }
+                result.default = Some(expr.to_string());
+            }
+            ast::ColumnOption::Unique(_) => return Err(SqlError::unsupported("UNIQUE")),
+            ast::ColumnOption::Check(_) => return Err(SqlError::unsupported("CHECK")),
+            ast::ColumnOption::ForeignKey(_) => return Err(SqlError::unsupported("REFERENCES")),
+            ast::ColumnOption::Generated { .. } => return Err(SqlError::unsupported("GENERATED")),
+            other => return Err(SqlError::unsupported(format!("the column option {other}"))),
+        }
+    }
+    if null && (result.not_null || is_key) {
+        return Err(SqlError::syntax(format!(
+            "conflicting NULL/NOT NULL declarations for column \"{name}\" of table \"{}\"",
+            table.name
+        )));
+    }
+    table.columns.push(result);
+    if is_key { set_key(table, vec![KeyColumn { column: index, desc: false }]) } else { Ok(()) }
+}
+
+fn primary_key(table: &mut Table, key: &ast::PrimaryKeyConstraint) -> Result<(), SqlError> {
+    if key.index_name.is_some()
+        || key.index_type.is_some()
+        || !key.index_options.is_empty()
+        || key.characteristics.is_some()
+    {
+        return Err(SqlError::unsupported("an option of PRIMARY KEY"));
+    }
+    let mut columns: Vec<KeyColumn> = Vec::new();
+    for item in &key.columns {
+        let ast::IndexColumn {
+            column:
+                ast::OrderByExpr {
+                    expr: ast::Expr::Identifier(name),
+                    options: ast::OrderByOptions { asc, nulls_first: None },
+                    with_fill: None,
+                },
+            operator_class: None,
+        } = item
+        else {
+            return Err(SqlError::unsupported("an expression or option in PRIMARY KEY"));
+        };
+        let name = ident(name);
+        let column = table
+            .column_index(&name)
+            .ok_or_else(|| SqlError::new("42703", format!("column \"{name}\" named in key does not exist")))?;
+        if columns.iter().any(|known| known.column == column) {
+            return Err(SqlError::new("42701", format!("column \"{name}\" appears twice in primary key constraint")));
+        }
+        columns.push(KeyColumn { column, desc: *asc == Some(false) });
+    }
+    set_key(table, columns)
+}
+
+fn set_key(table: &mut Table, key: Vec<KeyColumn>) -> Result<(), SqlError> {
+    if !table.key.is_empty() {
+        return Err(SqlError::new(
+            "42P16",
+            format!("multiple primary keys for table \"{}\" are not allowed", table.name),
+        ));
+    }
+    for part in &key {
+        table.columns[part.column].not_null = true;
+    }
+    table.key = key;
+    Ok(())
+}
+
+/// What a schema change came to.
+pub(crate) enum Change {
+    /// Committed.
+    Done(CommitInfo),
+    /// There was nothing to do; why.
+    Nothing(&'static str, String),
+}
+
+fn point(key: Key) -> ReadOp {
+    ReadOp { span: Span::point(key), reverse: false, limit: 0 }
+}
+
+/// Reads and locks some catalog rows, the version always first.
+async fn lock<T: Transaction>(txn: &mut T, keys: Vec<Key>) -> Result<Vec<Option<txn::Value>>, ClientError> {
+    let results = txn.read(keys.into_iter().map(point).collect(), LockMode::Exclusive).await?;
+    Ok(results.into_iter().map(|result| result.rows.into_iter().next().map(|row| row.value)).collect())
+}
+
+fn set(key: Key, value: impl Into<Vec<u8>>) -> Mutation {
+    Mutation { key, value: Some(value.into().into()) }
+}
+
+fn stored_number(row: Option<&Option<txn::Value>>) -> Result<Option<u64>, SqlError> {
+    row.and_then(Option::as_ref).map(|bytes| catalog::parse_number(bytes)).transpose()
+}
+
+/// CREATE TABLE.
+pub(crate) async fn create<E: Engine>(
+    engine: &E,
+    catalog: &Catalog,
+    mut table: Table,
+    if_not_exists: bool,
+) -> Result<Change, SqlError> {
+    if catalog.tables.len() >= TABLES_MAX {
+        return Err(SqlError::new("54000", format!("there are {TABLES_MAX} tables already")));
+    }
+    let mut priority = None;
+    for attempt in 1.. {
+        let mut txn = engine.begin(priority);
+        priority = Some(txn.priority());
+        let work = async {
+            let rows = lock(&mut txn, vec![catalog::version_key(), catalog::id_key(), catalog::table_key(&table.name)])
+                .await?;
+            if rows.get(2).is_some_and(Option::is_some) {
+                return Ok::<_, super::short::Failure>(false);
+            }
+            let version = stored_number(rows.first())?.unwrap_or(0);
+            let id = stored_number(rows.get(1))?.unwrap_or(u64::from(FIRST_TABLE_ID));
+            table.id = u32::try_from(id).map_err(|_| SqlError::new("54000", "all table ids are used up"))?;
+            txn.write(vec![
+                set(catalog::version_key(), (version + 1).to_string()),
+                set(catalog::id_key(), (id + 1).to_string()),
+                set(catalog::table_key(&table.name), table.to_bytes()),
+            ])?;
+            Ok(true)
+        };
+        match work.await {
+            Ok(true) => match txn.commit().await {
+                Ok(info) => return Ok(Change::Done(info)),
+                Err(ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
+                Err(err) => return Err(err.into()),
+            },
+            Ok(false) => {
+                txn.rollback().await;
+                let message = format!("relation \"{}\" already exists", table.name);
+                if if_not_exists {
+                    return Ok(Change::Nothing("42P07", format!("{message}, skipping")));
+                }
+                return Err(SqlError::new("42P07", message));
+            }
+            Err(failure) => {
+                txn.rollback().await;
+                if !failure.is_retryable() || attempt >= ATTEMPTS_MAX {
+                    return Err(failure.into());
+                }
+            }
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// DROP TABLE. Does not wait for other gateways.
+pub(crate) async fn drop<E: Engine>(engine: &E, names: &[String], if_exists: bool) -> Result<Change, SqlError> {
+    let mut priority = None;
+    for attempt in 1.. {
+        let mut txn = engine.begin(priority);
+        priority = Some(txn.priority());
+        let work = async {
+            let mut keys = vec![catalog::version_key()];
+            keys.extend(names.iter().map(|name| catalog::table_key(name)));
+            let rows = lock(&mut txn, keys).await?;
+            let version = stored_number(rows.first())?.unwrap_or(0);
+            let mut writes = Vec::new();
+            for (name, row) in names.iter().zip(rows.iter().skip(1)) {
+                match row {
+                    Some(_) => writes.push(Mutation { key: catalog::table_key(name), value: None }),
+                    None if if_exists => {}
+                    None => return Err(SqlError::new("42P01", format!("table \"{name}\" does not exist")).into()),
+                }
+            }
+            let some = !writes.is_empty();
+            if some {
+                writes.push(set(catalog::version_key(), (version + 1).to_string()));
+                txn.write(writes)?;
+            }
+            Ok::<_, super::short::Failure>(some)
+        };
+        match work.await {
+            Ok(true) => match txn.commit().await {
+                Ok(info) => return Ok(Change::Done(info)),
+                Err(ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
+                Err(err) => return Err(err.into()),
+            },
+            Ok(false) => {
+                txn.rollback().await;
+                return Ok(Change::Nothing(
+                    "00000",
+                    format!("table \"{}\" does not exist, skipping", names.join(", ")),
+                ));
+            }
+            Err(failure) => {
+                txn.rollback().await;
+                if !failure.is_retryable() || attempt >= ATTEMPTS_MAX {
+                    return Err(failure.into());
+                }
+            }
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// The keys of a SPLIT AT: each row gives the first columns of the primary key.
+pub(crate) fn split_keys(
+    table: &Arc<Table>,
+    rows: &[Vec<ast::Expr>],
+    context: &EvalContext<'_>,
+) -> Result<Vec<Key>, SqlError> {
+    let scope = Scope::default();
+    let mut keys = Vec::with_capacity(rows.len());
+    for values in rows {
+        if values.is_empty() || values.len() > table.key.len() {
+            return Err(SqlError::syntax(format!(
+                "SPLIT AT takes 1 to {} values: ({})",
+                table.key.len(),
+                table.key_names()
+            )));
+        }
+        let mut key = table.key_prefix();
+        for (part, value) in table.key.iter().zip(values) {
+            let column = &table.columns[part.column];
+            let mut params = Params::default();
+            let mut binder = Binder { scope: &scope, params: &mut params, aggregates: None, clause: "SPLIT AT" };
+            let expr = binder.bind(value)?.assign(column.ty, &column.name, &mut params)?;
+            let datum = eval(&expr, &[], context)?;
+            if datum.is_null() {
+                return Err(SqlError::new("23502", format!("null value in column \"{}\" of a split", column.name)));
+            }
+            row::encode_key_datum(&mut key, &datum, part.desc);
+        }
+        row::check_key_size(&key)?;
+        keys.push(key.into());
+    }
+    Ok(keys)
+}

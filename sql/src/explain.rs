@@ -1,0 +1,262 @@
+//! Plans as text.
+
+use crate::catalog::Table;
+use crate::engine::CommitInfo;
+use crate::expr::Expr;
+use crate::expr::functions::Function;
+use crate::plan::access::Access;
+use crate::plan::{Conflict, Plan, Scan, SelectPlan};
+use crate::short::Counts;
+use crate::types::Datum;
+use crate::value;
+
+/// The lines of EXPLAIN.
+pub(crate) fn lines(plan: &Plan) -> Vec<String> {
+    let mut tree = Tree::default();
+    match plan {
+        Plan::Select(plan) => select(plan, &mut tree),
+        Plan::Insert(plan) => {
+            let verb = if plan.upsert { "Upsert" } else { "Insert" };
+            let conflict = match &plan.conflict {
+                Conflict::Error => "",
+                Conflict::Nothing => "  on conflict: do nothing",
+                Conflict::Update { .. } => "  on conflict: update",
+                Conflict::Replace(columns) if columns.len() == plan.table.columns.len() => "  without a read",
+                Conflict::Replace(_) => "  on conflict: replace the columns given",
+            };
+            tree.add(format!("{verb} on {}  rows: {}{conflict}", plan.table.name, plan.rows.len()));
+        }
+        Plan::Update(plan) => {
+            let names: Vec<&str> =
+                plan.assignments.iter().map(|(column, _)| plan.scan.table.columns[*column].name.as_str()).collect();
+            tree.add(format!("Update on {}  set: {}", plan.scan.table.name, names.join(", ")));
+            scan(&plan.scan, "exclusive", &mut tree);
+        }
+        Plan::Delete(plan) => {
+            tree.add(format!("Delete on {}", plan.scan.table.name));
+            scan(&plan.scan, "exclusive", &mut tree);
+        }
+    }
+    tree.lines
+}
+
+#[derive(Default)]
+struct Tree {
+    lines: Vec<String>,
+}
+
+impl Tree {
+    fn add(&mut self, text: String) {
+        self.lines.push(format!("{}-> {text}", "  ".repeat(self.lines.len())));
+    }
+}
+
+fn select(plan: &SelectPlan, tree: &mut Tree) {
+    let no_names = |index: usize| format!("column {}", index + 1);
+    let table = plan.scan.as_ref().map(|scan| scan.table.as_ref());
+    let names = |index: usize| match table {
+        Some(table) => table.columns[index].name.clone(),
+        None => no_names(index),
+    };
+    let grouped_names = |index: usize| match &plan.grouping {
+        Some(grouping) if index < grouping.keys.len() => show(&grouping.keys[index], &names),
+        Some(grouping) => {
+            let aggregate = &grouping.aggregates[index - grouping.keys.len()];
+            let arg = if aggregate.arg.is_constant() { "*".to_string() } else { show(&aggregate.arg, &names) };
+            format!("{:?}({arg})", aggregate.kind).to_lowercase().replace("countrows", "count")
+        }
+        None => names(index),
+    };
+    if plan.limit.is_some() || plan.offset.is_some() {
+        let part =
+            |word: &str, expr: &Option<Expr>| expr.as_ref().map(|expr| format!("{word} {}", show(expr, &no_names)));
+        let parts: Vec<String> =
+            [part("limit", &plan.limit), part("offset", &plan.offset)].into_iter().flatten().collect();
+        tree.add(format!("Limit  {}", parts.join(" ")));
+    }
+    if !plan.sort.is_empty() {
+        let keys: Vec<String> = plan
+            .sort
+            .iter()
+            .map(|key| {
+                format!("{}{}", show(&plan.project[key.column], &grouped_names), if key.desc { " DESC" } else { "" })
+            })
+            .collect();
+        tree.add(format!("Sort  by: {}", keys.join(", ")));
+    }
+    if plan.distinct {
+        tree.add("Distinct".into());
+    }
+    if let Some(grouping) = &plan.grouping {
+        if let Some(having) = &grouping.having {
+            tree.add(format!("Filter  {}", show(having, &grouped_names)));
+        }
+        let keys: Vec<String> = grouping.keys.iter().map(|key| show(key, &names)).collect();
+        tree.add(if keys.is_empty() { "Aggregate".into() } else { format!("Group  by: {}", keys.join(", ")) });
+    }
+    match &plan.scan {
+        Some(found) => {
+            let lock = match plan.lock {
+                None => "",
+                Some(txn::LockMode::Shared) => "shared",
+                Some(txn::LockMode::Exclusive) => "exclusive",
+            };
+            scan(found, lock, tree);
+        }
+        None => {
+            if let Some(filter) = &plan.filter {
+                tree.add(format!("Filter  {}", show(filter, &no_names)));
+            }
+            tree.add("One row".into());
+        }
+    }
+}
+
+fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
+    let table = &scan.table;
+    let names = |index: usize| table.columns[index].name.clone();
+    if let Some(filter) = &scan.filter {
+        tree.add(format!("Filter  {}", show(filter, &names)));
+    }
+    let kind = match &scan.access {
+        Access::Full => "Full scan",
+        access if access.is_points(table) => "Point get",
+        _ => "Range scan",
+    };
+    let mut line = format!("{kind} on {}", table.name);
+    if let Access::Keys { .. } = scan.access {
+        line.push_str(&format!("  key: {}", key_condition(table, &scan.access)));
+    }
+    if scan.reverse {
+        line.push_str("  reverse");
+    }
+    if !lock.is_empty() {
+        line.push_str(&format!("  lock: {lock}"));
+    }
+    tree.add(line);
+}
+
+fn key_condition(table: &Table, access: &Access) -> String {
+    let Access::Keys { prefix, low, high } = access else { return String::new() };
+    let no_names = |index: usize| format!("column {}", index + 1);
+    let name = |position: usize| table.columns[table.key[position].column].name.clone();
+    let list = |values: &[Expr]| {
+        let shown: Vec<String> = values.iter().take(8).map(|value| show(value, &no_names)).collect();
+        let more = if values.len() > 8 { format!(", .. {} more", values.len() - 8) } else { String::new() };
+        format!("{}{more}", shown.join(", "))
+    };
+    let mut parts = Vec::new();
+    if !prefix.is_empty() {
+        if prefix.iter().all(|values| values.len() == 1) {
+            let names: Vec<String> = (0..prefix.len()).map(name).collect();
+            let values: Vec<String> = prefix.iter().map(|values| show(&values[0], &no_names)).collect();
+            parts.push(format!("({}) = ({})", names.join(", "), values.join(", ")));
+        } else {
+            for (position, values) in prefix.iter().enumerate() {
+                let op = if values.len() == 1 { "=" } else { "IN" };
+                parts.push(format!("({}) {op} ({})", name(position), list(values)));
+            }
+        }
+    }
+    for (bound, closed_op, open_op) in [(low, ">=", ">"), (high, "<=", "<")] {
+        if let Some((value, closed)) = bound {
+            let op = if *closed { closed_op } else { open_op };
+            parts.push(format!("({}) {op} ({})", name(prefix.len()), show(value, &no_names)));
+        }
+    }
+    parts.join(" AND ")
+}
+
+/// The lines that EXPLAIN ANALYZE adds.
+pub(crate) fn analyze_lines(
+    counts: &Counts,
+    elapsed_ns: i64,
+    lock_wait_ns: i64,
+    commit: Option<&CommitInfo>,
+) -> Vec<String> {
+    let ms = |ns: i64| format!("{}.{:03} ms", ns / 1_000_000, (ns / 1_000).rem_euclid(1_000));
+    let mut lines = vec![
+        format!("Rows: {}  read: {}", counts.rows, counts.scanned),
+        format!("Statement: {}", ms(elapsed_ns)),
+        format!("  lock wait: {}", ms(lock_wait_ns)),
+    ];
+    if let Some(commit) = commit {
+        let timing = &commit.timing;
+        lines.push(match commit.commit_ts {
+            Some(at) => format!("Commit at {at}: {}", ms(commit.total_ns)),
+            None => format!("Commit of nothing: {}", ms(commit.total_ns)),
+        });
+        let groups: Vec<String> = commit.participants.iter().map(u64::to_string).collect();
+        lines.push(format!("  participants: {}", groups.join(", ")));
+        for (name, ns) in [
+            ("lock wait", timing.lock_wait_ns),
+            ("prepare", timing.prepare_ns),
+            ("replication", timing.replicate_ns),
+            ("commit wait", timing.commit_wait_ns),
+            ("apply", timing.apply_ns),
+            ("total at the coordinator", timing.total_ns),
+        ] {
+            lines.push(format!("  {name}: {}", ms(ns)));
+        }
+    }
+    lines.push(format!("Total: {}", ms(elapsed_ns + commit.map_or(0, |commit| commit.total_ns))));
+    lines
+}
+
+/// An expression, with the names of its columns.
+fn show(expr: &Expr, names: &dyn Fn(usize) -> String) -> String {
+    let list = |list: &[Expr]| list.iter().map(|expr| show(expr, names)).collect::<Vec<_>>().join(", ");
+    match expr {
+        Expr::Const(datum) => constant(datum),
+        Expr::Column(index) => names(*index),
+        Expr::Param(index) => format!("${}", index + 1),
+        Expr::Now => "now()".into(),
+        Expr::Aggregate(index) => format!("aggregate {index}"),
+        Expr::Not(a) => match &**a {
+            Expr::IsNull(a) => format!("({} IS NOT NULL)", show(a, names)),
+            a => format!("(NOT {})", show(a, names)),
+        },
+        Expr::And(parts) => {
+            format!("({})", parts.iter().map(|part| show(part, names)).collect::<Vec<_>>().join(" AND "))
+        }
+        Expr::Or(parts) => format!("({})", parts.iter().map(|part| show(part, names)).collect::<Vec<_>>().join(" OR ")),
+        Expr::IsNull(a) => format!("({} IS NULL)", show(a, names)),
+        Expr::IsBool(a, value) => format!("({} IS {})", show(a, names), if *value { "TRUE" } else { "FALSE" }),
+        Expr::Neg(a) => format!("(- {})", show(a, names)),
+        Expr::Binary(op, a, b) => format!("({} {} {})", show(a, names), op.symbol(), show(b, names)),
+        Expr::Compare(op, a, b) => format!("({} {} {})", show(a, names), op.symbol(), show(b, names)),
+        Expr::Distinct(a, b) => format!("({} IS DISTINCT FROM {})", show(a, names), show(b, names)),
+        Expr::In(a, items) => format!("({} IN ({}))", show(a, names), list(items)),
+        Expr::Like(a, pattern, _, ignore_case) => {
+            format!("({} {} {})", show(a, names), if *ignore_case { "ILIKE" } else { "LIKE" }, show(pattern, names))
+        }
+        Expr::Case(branches, otherwise) => {
+            let branches: Vec<String> = branches
+                .iter()
+                .map(|(when, then)| format!("WHEN {} THEN {}", show(when, names), show(then, names)))
+                .collect();
+            format!("CASE {} ELSE {} END", branches.join(" "), show(otherwise, names))
+        }
+        Expr::Coalesce(items) => format!("coalesce({})", list(items)),
+        Expr::NullIf(a, b) => format!("nullif({}, {})", show(a, names), show(b, names)),
+        Expr::Cast(a, ty) => format!("{}::{}", show(a, names), ty.name()),
+        Expr::Call(function, args) => format!("{}({})", function_name(*function), list(args)),
+    }
+}
+
+fn function_name(function: Function) -> String {
+    format!("{function:?}").to_lowercase()
+}
+
+fn constant(datum: &Datum) -> String {
+    match (datum, value::to_text(datum)) {
+        (_, None) => "NULL".into(),
+        (Datum::Bool(v), _) => v.to_string(),
+        (Datum::Int(_) | Datum::Float(_), Some(text)) => text,
+        (_, Some(text)) => {
+            let short: String = text.chars().take(60).collect();
+            let dots = if short.len() < text.len() { ".." } else { "" };
+            format!("'{}{dots}'", short.replace('\'', "''"))
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Which keys a statement must read: points, ranges, or all.
+//!
+//! From the front of the primary key: columns that WHERE pins to one value or to a list of them make
+//! a prefix; the next column may have a lower and an upper bound. All columns pinned: points. None,
+//! and no bound either: a full scan. What of the WHERE this settles is taken out of it.
+
+use txn::types::KEY_BYTES_MAX;
+use txn::{Key, Span};
+
+use crate::SqlError;
+use crate::catalog::Table;
+use crate::expr::{CompareOp, EvalContext, Expr, eval};
+use crate::plan::SortKey;
+use crate::row;
+use crate::types::Datum;
+
+/// The most combinations of values that lists on several columns may make.
+const COMBINATIONS_MAX: usize = 10_000;
+
+/// A bound of a range: the value, and whether it belongs to the range.
+pub type Bound = Option<(Expr, bool)>;
+
+/// Which keys.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Access {
+    /// All of the table.
+    Full,
+    /// Those that begin so.
+    Keys {
+        /// For each of the first columns of the key, its possible values.
+        prefix: Vec<Vec<Expr>>,
+        /// The least value of the next column.
+        low: Bound,
+        /// The largest value of the next column.
+        high: Bound,
+    },
+}
+
+/// Chooses, and takes what is thereby settled out of the conjuncts.
+pub fn choose(table: &Table, conjuncts: &mut Vec<Expr>) -> Access {
+    let mut prefix: Vec<Vec<Expr>> = Vec::new();
+    let mut combinations = 1usize;
+    let (mut low, mut high) = (None, None);
+    for part in &table.key {
+        if let Some((at, values)) = find_values(conjuncts, part.column)
+            && (values.len() <= 1 || prefix.is_empty() || combinations.saturating_mul(values.len()) <= COMBINATIONS_MAX)
+        {
+            combinations = combinations.saturating_mul(values.len());
+            conjuncts.remove(at);
+            prefix.push(values);
+            continue;
+        }
+        low = take_bound(conjuncts, part.column, CompareOp::Gt, CompareOp::Ge);
+        high = take_bound(conjuncts, part.column, CompareOp::Lt, CompareOp::Le);
+        break;
+    }
+    if prefix.is_empty() && low.is_none() && high.is_none() { Access::Full } else { Access::Keys { prefix, low, high } }
+}
+
+/// `column op constant`, whichever side the column is on.
+fn column_compare(expr: &Expr, column: usize) -> Option<(CompareOp, &Expr)> {
+    let Expr::Compare(op, a, b) = expr else { return None };
+    match (&**a, &**b) {
+        (Expr::Column(found), value) if *found == column && value.is_constant() => Some((*op, value)),
+        (value, Expr::Column(found)) if *found == column && value.is_constant() => Some((op.flipped(), value)),
+        _ => None,
+    }
+}
+
+fn find_values(conjuncts: &[Expr], column: usize) -> Option<(usize, Vec<Expr>)> {
+    let equal = conjuncts.iter().enumerate().find_map(|(at, expr)| match column_compare(expr, column) {
+        Some((CompareOp::Eq, value)) => Some((at, vec![value.clone()])),
+        _ => None,
+    });
+    equal.or_else(|| {
+        conjuncts.iter().enumerate().find_map(|(at, expr)| match expr {
+            Expr::In(a, list) if **a == Expr::Column(column) && list.iter().all(Expr::is_constant) => {
+                Some((at, list.clone()))
+            }
+            _ => None,
+        })
+    })
+}
+
+fn take_bound(conjuncts: &mut Vec<Expr>, column: usize, open: CompareOp, closed: CompareOp) -> Bound {
+    let found = conjuncts.iter().enumerate().find_map(|(at, expr)| match column_compare(expr, column) {
+        Some((op, value)) if op == open || op == closed => Some((at, (value.clone(), op == closed))),
+        _ => None,
+    });
+    let (at, bound) = found?;
+    conjuncts.remove(at);
+    Some(bound)
+}
+
+/// The first key after all that begin with these bytes; empty if there is none.
+fn after_prefix(mut key: Vec<u8>) -> Vec<u8> {
+    while let Some(last) = key.pop() {
+        if last < 0xff {
+            key.push(last + 1);
+            break;
+        }
+    }
+    key
+}
+
+impl Access {
+    /// Whether it reads single keys.
+    pub fn is_points(&self, table: &Table) -> bool {
+        matches!(self, Access::Keys { prefix, .. } if prefix.len() == table.key.len())
+    }
+
+    /// The spans to read, in key order and apart from each other. NULL equals nothing, so it has no
+    /// span. 54000 for a bound that is longer than any key.
+    pub fn spans(&self, table: &Table, context: &EvalContext<'_>) -> Result<Vec<Span>, SqlError> {
+        let Access::Keys { prefix, low, high } = self else { return Ok(vec![table.span()]) };
+        let points = prefix.len() == table.key.len();
+        let mut starts = vec![table.key_prefix()];
+        for (part, values) in table.key.iter().zip(prefix) {
+            let mut next = Vec::with_capacity(starts.len() * values.len());
+            for value in values {
+                let datum = eval(value, &[], context)?;
+                if datum.is_null() {
+                    continue;
+                }
+                for start in &starts {
+                    let mut key = start.clone();
+                    row::encode_key_datum(&mut key, &datum, part.desc);
+                    // No row can have such a key.
+                    if key.len() <= KEY_BYTES_MAX {
+                        next.push(key);
+                    }
+                }
+            }
+            starts = next;
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        if points {
+            return Ok(starts.into_iter().map(Span::point).collect());
+        }
+        let bound = |bound: &Bound| -> Result<Option<(Datum, bool)>, SqlError> {
+            bound.as_ref().map(|(expr, closed)| Ok((eval(expr, &[], context)?, *closed))).transpose()
+        };
+        let (mut low, mut high) = (bound(low)?, bound(high)?);
+        let null = |bound: &Option<(Datum, bool)>| matches!(bound, Some((Datum::Null, _)));
+        if null(&low) || null(&high) {
+            return Ok(Vec::new());
+        }
+        let desc = table.key[prefix.len()].desc;
+        if desc {
+            std::mem::swap(&mut low, &mut high);
+        }
+        let mut spans = Vec::with_capacity(starts.len());
+        for start in starts {
+            let with = |datum: &Datum| {
+                let mut key = start.clone();
+                row::encode_key_datum(&mut key, datum, desc);
+                row::check_key_size(&key)?;
+                Ok::<_, SqlError>(key)
+            };
+            let from: Key = match &low {
+                None => start.clone().into(),
+                Some((datum, true)) => with(datum)?.into(),
+                Some((datum, false)) => after_prefix(with(datum)?).into(),
+            };
+            let to: Key = match &high {
+                None => after_prefix(start.clone()).into(),
+                Some((datum, true)) => after_prefix(with(datum)?).into(),
+                Some((datum, false)) => with(datum)?.into(),
+            };
+            let span = Span::new(from, to);
+            if !span.is_empty() {
+                spans.push(span);
+            }
+        }
+        Ok(spans)
+    }
+
+    /// Whether reading the spans in key order, or in reverse, gives rows in the order of these
+    /// columns of the table: `Some(reverse)` if so.
+    pub fn gives_order(&self, table: &Table, order: &[(usize, SortKey)]) -> Option<bool> {
+        let fixed = |position: usize| match self {
+            Access::Full => false,
+            Access::Keys { prefix, .. } => prefix.get(position).is_some_and(|values| values.len() == 1),
+        };
+        let mut next = 0;
+        let mut reverse = None;
+        for (column, sort) in order {
+            while next < table.key.len() && fixed(next) {
+                next += 1;
+            }
+            if next == table.key.len() {
+                break;
+            }
+            let position = table.key_position(*column)?;
+            if fixed(position) {
+                continue;
+            }
+            let backwards = sort.desc != table.key[position].desc;
+            if position != next || reverse.is_some_and(|reverse| reverse != backwards) {
+                return None;
+            }
+            reverse = Some(backwards);
+            next += 1;
+        }
+        Some(reverse.unwrap_or(false))
+    }
+}

@@ -1,0 +1,349 @@
+//! Planning INSERT, UPDATE and DELETE.
+
+use std::sync::Arc;
+
+use sqlparser::ast;
+
+use super::{
+    Conflict, DeletePlan, InsertPlan, Plan, UpdatePlan, find_table, projection, scan, single_table, table_scope,
+};
+use crate::SqlError;
+use crate::catalog::{Catalog, Table};
+use crate::expr::{Binder, Expr, Params, Scope};
+use crate::parse::{self, ident};
+use crate::sink::ColumnInfo;
+use crate::types::Datum;
+
+type Planned = (Plan, Vec<ColumnInfo>, Option<Arc<Table>>);
+
+fn column(table: &Table, name: &str) -> Result<usize, SqlError> {
+    table.column_index(name).ok_or_else(|| {
+        SqlError::new("42703", format!("column \"{name}\" of relation \"{}\" does not exist", table.name))
+    })
+}
+
+fn single_name(name: &ast::ObjectName) -> Result<String, SqlError> {
+    match name.0.as_slice() {
+        [ast::ObjectNamePart::Identifier(name)] => Ok(ident(name)),
+        _ => Err(SqlError::unsupported(format!("the column name {name}"))),
+    }
+}
+
+/// A column's DEFAULT, or NULL.
+fn default_value(table: &Table, index: usize, params: &mut Params) -> Result<Expr, SqlError> {
+    let column = &table.columns[index];
+    match &column.default {
+        None => Ok(Expr::Const(Datum::Null)),
+        Some(text) => {
+            let scope = Scope::default();
+            let mut binder = Binder { scope: &scope, params: &mut *params, aggregates: None, clause: "DEFAULT" };
+            let bound = binder.bind(&parse::parse_expr(text)?)?;
+            bound.assign(column.ty, &column.name, params)
+        }
+    }
+}
+
+/// DEFAULT, as the parser has it: a name without quotes.
+fn is_default(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
+}
+
+fn assign(
+    table: &Table,
+    index: usize,
+    value: &ast::Expr,
+    scope: &Scope,
+    params: &mut Params,
+    clause: &'static str,
+) -> Result<Expr, SqlError> {
+    if is_default(value) {
+        return default_value(table, index, params);
+    }
+    let mut binder = Binder { scope, params: &mut *params, aggregates: None, clause };
+    let bound = binder.bind(value)?;
+    let column = &table.columns[index];
+    bound.assign(column.ty, &column.name, params)
+}
+
+fn assignments(
+    table: &Table,
+    list: &[ast::Assignment],
+    scope: &Scope,
+    params: &mut Params,
+) -> Result<Vec<(usize, Expr)>, SqlError> {
+    let mut result: Vec<(usize, Expr)> = Vec::new();
+    let mut add = |name: &ast::ObjectName, value: &ast::Expr| {
+        let name = single_name(name)?;
+        let index = column(table, &name)?;
+        if result.iter().any(|(known, _)| *known == index) {
+            return Err(SqlError::syntax(format!("multiple assignments to same column \"{name}\"")));
+        }
+        result.push((index, assign(table, index, value, scope, params, "UPDATE")?));
+        Ok(())
+    };
+    for ast::Assignment { target, value } in list {
+        match (target, value) {
+            (ast::AssignmentTarget::ColumnName(name), value) => add(name, value)?,
+            (ast::AssignmentTarget::Tuple(names), ast::Expr::Tuple(values)) if names.len() == values.len() => {
+                for (name, value) in names.iter().zip(values) {
+                    add(name, value)?;
+                }
+            }
+            _ => return Err(SqlError::unsupported("this form of assignment to several columns")),
+        }
+    }
+    Ok(result)
+}
+
+fn returning(
+    items: &Option<Vec<ast::SelectItem>>,
+    scope: &Scope,
+    alias: &str,
+    params: &mut Params,
+) -> Result<(Option<Vec<Expr>>, Vec<ColumnInfo>), SqlError> {
+    let Some(items) = items else { return Ok((None, Vec::new())) };
+    let mut binder = Binder { scope, params, aggregates: None, clause: "RETURNING" };
+    let (exprs, columns) = projection(items, Some(alias), &mut binder)?;
+    Ok((Some(exprs), columns))
+}
+
+pub(super) fn insert(
+    insert: &ast::Insert,
+    upsert: bool,
+    catalog: &Catalog,
+    params: &mut Params,
+) -> Result<Planned, SqlError> {
+    let ast::Insert {
+        insert_token: _,
+        optimizer_hints,
+        or: None,
+        ignore: false,
+        into: true,
+        table: ast::TableObject::TableName(name),
+        table_alias,
+        columns,
+        overwrite: false,
+        source,
+        assignments: set,
+        partitioned: None,
+        after_columns,
+        has_table_keyword: false,
+        on,
+        returning: items,
+        output: None,
+        replace_into: false,
+        priority: None,
+        insert_alias: None,
+        settings: None,
+        format_clause: None,
+        multi_table_insert_type: None,
+        multi_table_into_clauses,
+        multi_table_when_clauses,
+        multi_table_else_clause: None,
+    } = insert
+    else {
+        return Err(SqlError::unsupported("this form of INSERT"));
+    };
+    let extras = !optimizer_hints.is_empty() || !set.is_empty() || !after_columns.is_empty();
+    if extras || !multi_table_into_clauses.is_empty() || !multi_table_when_clauses.is_empty() {
+        return Err(SqlError::unsupported("this form of INSERT"));
+    }
+    let table = find_table(name, catalog)?;
+    let alias = table_alias.as_ref().map_or_else(|| table.name.clone(), |alias| ident(&alias.alias));
+
+    let mut targets = Vec::new();
+    for name in columns {
+        let name = single_name(name)?;
+        let index = column(&table, &name)?;
+        if targets.contains(&index) {
+            return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
+        }
+        targets.push(index);
+    }
+    let listed = !columns.is_empty();
+    if !listed {
+        targets = (0..table.columns.len()).collect();
+    }
+    let default_row = ast::Parens {
+        opening_token: ast::helpers::attached_token::AttachedToken::empty(),
+        content: Vec::new(),
+        closing_token: ast::helpers::attached_token::AttachedToken::empty(),
+    };
+    let default_values = [default_row];
+    let values = match source.as_deref() {
+        None => &default_values[..],
+        Some(query) => values_of(query)?,
+    };
+    let mut rows = Vec::with_capacity(values.len());
+    let no_scope = Scope::default();
+    let mut given = Vec::new();
+    for (number, row) in values.iter().enumerate() {
+        let row = &row.content;
+        if row.len() > targets.len() {
+            return Err(SqlError::syntax("INSERT has more expressions than target columns"));
+        }
+        if row.len() < targets.len() && (listed || row.len() != values[0].content.len()) {
+            return Err(SqlError::syntax("INSERT has more target columns than expressions"));
+        }
+        let mut exprs = vec![None; table.columns.len()];
+        for (index, value) in targets.iter().zip(row) {
+            exprs[*index] = Some(assign(&table, *index, value, &no_scope, params, "VALUES")?);
+        }
+        if number == 0 {
+            given = targets[..row.len()].to_vec();
+        }
+        let mut whole = Vec::with_capacity(exprs.len());
+        for (index, expr) in exprs.into_iter().enumerate() {
+            whole.push(match expr {
+                Some(expr) => expr,
+                None => default_value(&table, index, params)?,
+            });
+        }
+        rows.push(whole);
+    }
+
+    let conflict = match on {
+        None if upsert => Conflict::Replace(given),
+        None => Conflict::Error,
+        Some(_) if upsert => return Err(SqlError::syntax("UPSERT takes no ON CONFLICT")),
+        Some(ast::OnInsert::OnConflict(on)) => conflict(on, &table, &alias, params)?,
+        Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE")),
+    };
+    let scope = table_scope(&table, &alias);
+    let (returning, columns) = returning(items, &scope, &alias, params)?;
+    let plan = InsertPlan { table: Arc::clone(&table), rows, conflict, returning, upsert };
+    Ok((Plan::Insert(plan), columns, Some(table)))
+}
+
+/// The rows of a plain VALUES list.
+fn values_of(query: &ast::Query) -> Result<&[ast::Parens<Vec<ast::Expr>>], SqlError> {
+    let ast::Query {
+        with: None,
+        body,
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks,
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators,
+    } = query
+    else {
+        return Err(SqlError::unsupported("this form of INSERT"));
+    };
+    match &**body {
+        ast::SetExpr::Values(ast::Values { explicit_row: false, value_keyword: false, rows })
+            if locks.is_empty() && pipe_operators.is_empty() =>
+        {
+            Ok(rows)
+        }
+        ast::SetExpr::Select(_) => Err(SqlError::unsupported("INSERT .. SELECT")),
+        _ => Err(SqlError::unsupported("this form of INSERT")),
+    }
+}
+
+fn conflict(on: &ast::OnConflict, table: &Table, alias: &str, params: &mut Params) -> Result<Conflict, SqlError> {
+    let ast::OnConflict { conflict_target, action } = on;
+    match conflict_target {
+        Some(ast::ConflictTarget::Columns(names)) => {
+            let mut named = names.iter().map(|name| column(table, &ident(name))).collect::<Result<Vec<_>, _>>()?;
+            let mut key: Vec<usize> = table.key.iter().map(|part| part.column).collect();
+            named.sort_unstable();
+            key.sort_unstable();
+            if named != key {
+                return Err(SqlError::new(
+                    "42P10",
+                    "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+                ));
+            }
+        }
+        Some(ast::ConflictTarget::OnConstraint(name)) => {
+            let name = single_name(name)?;
+            if name != format!("{}_pkey", table.name) {
+                return Err(SqlError::new(
+                    "42704",
+                    format!("constraint \"{name}\" for table \"{}\" does not exist", table.name),
+                ));
+            }
+        }
+        None => {}
+    }
+    match action {
+        ast::OnConflictAction::DoNothing => Ok(Conflict::Nothing),
+        ast::OnConflictAction::DoUpdate(ast::DoUpdate { assignments: list, selection }) => {
+            if conflict_target.is_none() {
+                return Err(SqlError::syntax(
+                    "ON CONFLICT DO UPDATE requires inference specification or constraint name",
+                ));
+            }
+            let mut scope = table_scope(table, alias);
+            scope.columns.extend(table_scope(table, "excluded").columns);
+            // As in PostgreSQL, a name without a table is ambiguous between the two rows.
+            let assignments = assignments(table, list, &scope, params)?;
+            let filter = match selection {
+                None => None,
+                Some(selection) => {
+                    let mut binder = Binder { scope: &scope, params, aggregates: None, clause: "WHERE" };
+                    Some(binder.boolean(selection, "WHERE")?)
+                }
+            };
+            Ok(Conflict::Update { assignments, filter })
+        }
+    }
+}
+
+pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
+    let ast::Update {
+        update_token: _,
+        optimizer_hints,
+        table: from,
+        assignments: list,
+        from: None,
+        selection,
+        returning: items,
+        output: None,
+        or: None,
+        order_by,
+        limit: None,
+    } = update
+    else {
+        return Err(SqlError::unsupported("this form of UPDATE (FROM, LIMIT or another clause)"));
+    };
+    if !optimizer_hints.is_empty() || !order_by.is_empty() {
+        return Err(SqlError::unsupported("this form of UPDATE"));
+    }
+    let (table, alias) = single_table(from, catalog)?;
+    let scope = table_scope(&table, &alias);
+    let assignments = assignments(&table, list, &scope, params)?;
+    let scan = scan(&table, &scope, selection.as_ref(), params)?;
+    let (returning, columns) = returning(items, &scope, &alias, params)?;
+    Ok((Plan::Update(UpdatePlan { scan, assignments, returning }), columns, Some(table)))
+}
+
+pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
+    let ast::Delete {
+        delete_token: _,
+        optimizer_hints,
+        tables,
+        from: ast::FromTable::WithFromKeyword(from),
+        using: None,
+        selection,
+        returning: items,
+        output: None,
+        order_by,
+        limit: None,
+    } = delete
+    else {
+        return Err(SqlError::unsupported("this form of DELETE (USING, LIMIT or another clause)"));
+    };
+    let [from] = from.as_slice() else { return Err(SqlError::unsupported("DELETE from several tables")) };
+    if !optimizer_hints.is_empty() || !tables.is_empty() || !order_by.is_empty() {
+        return Err(SqlError::unsupported("this form of DELETE"));
+    }
+    let (table, alias) = single_table(from, catalog)?;
+    let scope = table_scope(&table, &alias);
+    let scan = scan(&table, &scope, selection.as_ref(), params)?;
+    let (returning, columns) = returning(items, &scope, &alias, params)?;
+    Ok((Plan::Delete(DeletePlan { scan, returning }), columns, Some(table)))
+}

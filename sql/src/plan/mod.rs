@@ -1,0 +1,357 @@
+//! Plans: what a statement does, decided once from its text and the catalog.
+//!
+//! A statement touches one table. It reads it by the narrowest [`access::Access`] that its WHERE
+//! allows, keeps what of the WHERE that did not settle as a filter, and does the rest row by row.
+
+pub mod access;
+mod dml;
+mod select;
+
+use std::sync::Arc;
+
+use sqlparser::ast;
+use txn::LockMode;
+
+use crate::SqlError;
+use crate::catalog::{Catalog, Table, undefined_table};
+use crate::expr::aggregate::Aggregate;
+use crate::expr::bind::ScopeColumn;
+use crate::expr::{Binder, Expr, Params, Scope};
+use crate::parse::{Statement, ident, object_name};
+use crate::sink::ColumnInfo;
+use crate::types::DataType;
+use access::Access;
+
+/// A planned statement.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What to do.
+    pub plan: Plan,
+    /// The types of its parameters.
+    pub params: Vec<DataType>,
+    /// The columns of the rows that it returns; none if it returns no rows.
+    pub columns: Vec<ColumnInfo>,
+    /// The catalog's version that it was planned with.
+    pub version: u64,
+    /// The table, if any.
+    pub table: Option<Arc<Table>>,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// SELECT.
+    Select(SelectPlan),
+    /// INSERT, UPSERT.
+    Insert(InsertPlan),
+    /// UPDATE.
+    Update(UpdatePlan),
+    /// DELETE.
+    Delete(DeletePlan),
+}
+
+/// Reading rows of a table.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Of which.
+    pub table: Arc<Table>,
+    /// Which keys.
+    pub access: Access,
+    /// What else must hold.
+    pub filter: Option<Expr>,
+    /// Largest key first.
+    pub reverse: bool,
+}
+
+/// GROUP BY and aggregates.
+#[derive(Clone, Debug)]
+pub struct Grouping {
+    /// Over the input row. None: everything is one group, even if there is no row.
+    pub keys: Vec<Expr>,
+    /// Over the input row.
+    pub aggregates: Vec<Aggregate>,
+    /// Over the grouped row.
+    pub having: Option<Expr>,
+}
+
+/// One ORDER BY item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SortKey {
+    /// A column of the projected row.
+    pub column: usize,
+    /// Largest first.
+    pub desc: bool,
+    /// NULLs before all else.
+    pub nulls_first: bool,
+}
+
+/// A SELECT.
+#[derive(Clone, Debug)]
+pub struct SelectPlan {
+    /// Where the rows come from; without it, one row of no columns.
+    pub scan: Option<Scan>,
+    /// WHERE, if there is no table.
+    pub filter: Option<Expr>,
+    /// GROUP BY and aggregates.
+    pub grouping: Option<Grouping>,
+    /// The projected row; after `visible` columns come those that are only sorted by.
+    pub project: Vec<Expr>,
+    /// How many columns the client sees.
+    pub visible: usize,
+    /// SELECT DISTINCT.
+    pub distinct: bool,
+    /// What to sort by; empty if nothing was asked, or if the scan gives that order.
+    pub sort: Vec<SortKey>,
+    /// LIMIT.
+    pub limit: Option<Expr>,
+    /// OFFSET.
+    pub offset: Option<Expr>,
+    /// FOR SHARE, FOR UPDATE.
+    pub lock: Option<LockMode>,
+}
+
+/// What INSERT does with a row whose key is there.
+#[derive(Clone, Debug)]
+pub enum Conflict {
+    /// 23505.
+    Error,
+    /// Leaves it.
+    Nothing,
+    /// Changes it. Expressions see the row that is there, then the one that was to be inserted.
+    Update {
+        /// Column and new value.
+        assignments: Vec<(usize, Expr)>,
+        /// Only if this holds.
+        filter: Option<Expr>,
+    },
+    /// UPSERT: replaces these columns. All of them: without a look at what is there.
+    Replace(Vec<usize>),
+}
+
+/// An INSERT.
+#[derive(Clone, Debug)]
+pub struct InsertPlan {
+    /// Into which.
+    pub table: Arc<Table>,
+    /// Whole rows, in the table's order.
+    pub rows: Vec<Vec<Expr>>,
+    /// What to do with duplicates.
+    pub conflict: Conflict,
+    /// RETURNING.
+    pub returning: Option<Vec<Expr>>,
+    /// For the command's tag and EXPLAIN.
+    pub upsert: bool,
+}
+
+/// An UPDATE.
+#[derive(Clone, Debug)]
+pub struct UpdatePlan {
+    /// Which rows.
+    pub scan: Scan,
+    /// Column and new value.
+    pub assignments: Vec<(usize, Expr)>,
+    /// RETURNING.
+    pub returning: Option<Vec<Expr>>,
+}
+
+/// A DELETE.
+#[derive(Clone, Debug)]
+pub struct DeletePlan {
+    /// Which rows.
+    pub scan: Scan,
+    /// RETURNING.
+    pub returning: Option<Vec<Expr>>,
+}
+
+impl Plan {
+    /// Whether it needs a read-write transaction.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Plan::Select(SelectPlan { lock: None, .. }))
+    }
+}
+
+/// Plans a SELECT, INSERT, UPDATE or DELETE. Panics for any other statement.
+pub fn plan(statement: &Statement, catalog: &Catalog) -> Result<Planned, SqlError> {
+    let mut params = Params::default();
+    let (plan, columns, table) = match statement {
+        Statement::Select { query, .. } => select::plan(query, catalog, &mut params)?,
+        Statement::Insert { insert, upsert } => dml::insert(insert, *upsert, catalog, &mut params)?,
+        Statement::Update(update) => dml::update(update, catalog, &mut params)?,
+        Statement::Delete(delete) => dml::delete(delete, catalog, &mut params)?,
+        other => panic!("planned {other:?}"),
+    };
+    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, table })
+}
+
+/// The columns of a table, as an expression sees them.
+pub fn table_scope(table: &Table, alias: &str) -> Scope {
+    let column = |column: &crate::catalog::Column| ScopeColumn {
+        table: alias.to_string(),
+        name: column.name.clone(),
+        ty: column.ty,
+    };
+    Scope { columns: table.columns.iter().map(column).collect() }
+}
+
+/// A table and the name it goes by, from FROM, UPDATE or DELETE. Anything more is refused.
+fn single_table(from: &ast::TableWithJoins, catalog: &Catalog) -> Result<(Arc<Table>, String), SqlError> {
+    if !from.joins.is_empty() {
+        return Err(SqlError::unsupported("a join"));
+    }
+    let ast::TableFactor::Table {
+        name,
+        alias,
+        args: None,
+        with_hints,
+        version,
+        with_ordinality: false,
+        partitions,
+        json_path: None,
+        sample,
+        index_hints,
+    } = &from.relation
+    else {
+        return Err(match &from.relation {
+            ast::TableFactor::Derived { .. } => SqlError::unsupported("a subquery in FROM"),
+            ast::TableFactor::NestedJoin { .. } => SqlError::unsupported("a join"),
+            _ => SqlError::unsupported("a function or another source of rows in FROM"),
+        });
+    };
+    if version.is_some() {
+        return Err(SqlError::unsupported("FOR SYSTEM_TIME").hint("Use AS OF SYSTEM TIME after the FROM clause."));
+    }
+    if sample.is_some() {
+        return Err(SqlError::unsupported("TABLESAMPLE"));
+    }
+    if !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty() {
+        return Err(SqlError::unsupported("a hint on a table"));
+    }
+    let table = find_table(name, catalog)?;
+    let alias = match alias {
+        None => table.name.clone(),
+        Some(ast::TableAlias { explicit: _, name, columns, at: None }) if columns.is_empty() => ident(name),
+        Some(_) => return Err(SqlError::unsupported("a list of columns in a table's alias")),
+    };
+    Ok((table, alias))
+}
+
+fn find_table(name: &ast::ObjectName, catalog: &Catalog) -> Result<Arc<Table>, SqlError> {
+    let name = object_name(name)?;
+    catalog.table(&name).cloned().ok_or_else(|| undefined_table(&name))
+}
+
+/// Splits a condition at its ANDs.
+fn conjuncts(expr: Expr, out: &mut Vec<Expr>) {
+    match expr {
+        Expr::And(list) => list.into_iter().for_each(|part| conjuncts(part, out)),
+        part => out.push(part),
+    }
+}
+
+/// Binds WHERE and chooses the access path.
+fn scan(
+    table: &Arc<Table>,
+    scope: &Scope,
+    selection: Option<&ast::Expr>,
+    params: &mut Params,
+) -> Result<Scan, SqlError> {
+    let mut parts = Vec::new();
+    if let Some(selection) = selection {
+        let mut binder = Binder { scope, params, aggregates: None, clause: "WHERE" };
+        conjuncts(binder.boolean(selection, "WHERE")?, &mut parts);
+    }
+    let access = access::choose(table, &mut parts);
+    let filter = match parts.len() {
+        0 => None,
+        1 => parts.pop(),
+        _ => Some(Expr::And(parts)),
+    };
+    Ok(Scan { table: Arc::clone(table), access, filter, reverse: false })
+}
+
+/// What a list of select items or RETURNING names.
+fn projection(
+    items: &[ast::SelectItem],
+    alias: Option<&str>,
+    binder: &mut Binder<'_>,
+) -> Result<(Vec<Expr>, Vec<ColumnInfo>), SqlError> {
+    let mut exprs = Vec::new();
+    let mut columns = Vec::new();
+    for item in items {
+        let (expr, name) = match item {
+            ast::SelectItem::UnnamedExpr(expr) => (expr, output_name(expr)),
+            ast::SelectItem::ExprWithAlias { expr, alias } => (expr, ident(alias)),
+            ast::SelectItem::Wildcard(options) | ast::SelectItem::QualifiedWildcard(_, options) => {
+                if *options != ast::WildcardAdditionalOptions::default() {
+                    return Err(SqlError::unsupported("an option after *"));
+                }
+                if let ast::SelectItem::QualifiedWildcard(kind, _) = item {
+                    let ast::SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
+                        return Err(SqlError::unsupported("an expression before .*"));
+                    };
+                    let name = object_name(name)?;
+                    if alias != Some(name.as_str()) {
+                        return Err(SqlError::new("42P01", format!("missing FROM-clause entry for table \"{name}\"")));
+                    }
+                }
+                let Some(alias) = alias else {
+                    return Err(SqlError::syntax("SELECT * with no tables specified is not valid"));
+                };
+                for (index, column) in binder.scope.columns.iter().enumerate() {
+                    if column.table == alias {
+                        exprs.push(Expr::Column(index));
+                        columns.push(ColumnInfo { name: column.name.clone(), ty: column.ty });
+                    }
+                }
+                continue;
+            }
+            ast::SelectItem::ExprWithAliases { .. } => {
+                return Err(SqlError::unsupported("several aliases of one expression"));
+            }
+        };
+        let (expr, ty) = binder.bind(expr)?.resolve(binder.params)?;
+        exprs.push(expr);
+        columns.push(ColumnInfo { name, ty });
+    }
+    Ok((exprs, columns))
+}
+
+/// The name that PostgreSQL gives a column without an alias.
+fn output_name(expr: &ast::Expr) -> String {
+    use ast::Expr as E;
+    match expr {
+        E::Identifier(name) => ident(name),
+        E::CompoundIdentifier(parts) => parts.last().map_or_else(String::new, ident),
+        E::Nested(inner) => output_name(inner),
+        E::Cast { expr, data_type, .. } => match output_name(expr).as_str() {
+            "?column?" => crate::expr::bind::data_type(data_type).map_or_else(
+                |_| "?column?".into(),
+                |ty| {
+                    match ty {
+                        DataType::Bool => "bool",
+                        DataType::Int => "int8",
+                        DataType::Float => "float8",
+                        DataType::Text => "text",
+                        DataType::Bytes => "bytea",
+                        DataType::Timestamp => "timestamptz",
+                    }
+                    .into()
+                },
+            ),
+            name => name.into(),
+        },
+        E::Function(function) => match function.name.0.last() {
+            Some(ast::ObjectNamePart::Identifier(name)) => ident(name),
+            _ => "?column?".into(),
+        },
+        E::Case { .. } => "case".into(),
+        E::Ceil { .. } => "ceil".into(),
+        E::Floor { .. } => "floor".into(),
+        E::Substring { .. } => "substring".into(),
+        E::Position { .. } => "position".into(),
+        E::Trim { trim_where: Some(ast::TrimWhereField::Leading), .. } => "ltrim".into(),
+        E::Trim { trim_where: Some(ast::TrimWhereField::Trailing), .. } => "rtrim".into(),
+        E::Trim { .. } => "btrim".into(),
+        _ => "?column?".into(),
+    }
+}

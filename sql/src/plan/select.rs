@@ -1,0 +1,321 @@
+//! Planning SELECT.
+
+use std::sync::Arc;
+
+use sqlparser::ast;
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use txn::LockMode;
+
+use super::{Grouping, Plan, SelectPlan, SortKey, projection, scan, single_table, table_scope};
+use crate::SqlError;
+use crate::catalog::{Catalog, Table};
+use crate::expr::aggregate::{self, Aggregate};
+use crate::expr::{Binder, Expr, Params, Scope};
+use crate::parse::ident;
+use crate::sink::ColumnInfo;
+use crate::types::{DataType, Datum};
+
+type Planned = (Plan, Vec<ColumnInfo>, Option<Arc<Table>>);
+
+pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
+    let ast::Query {
+        with,
+        body,
+        order_by,
+        limit_clause,
+        fetch,
+        locks,
+        for_clause,
+        settings,
+        format_clause,
+        pipe_operators,
+    } = query;
+    if with.is_some() {
+        return Err(SqlError::unsupported("WITH"));
+    }
+    if for_clause.is_some() || settings.is_some() || format_clause.is_some() || !pipe_operators.is_empty() {
+        return Err(SqlError::unsupported("a clause after the query"));
+    }
+    let select = match &**body {
+        ast::SetExpr::Select(select) => select,
+        ast::SetExpr::SetOperation { op, .. } => return Err(SqlError::unsupported(op)),
+        ast::SetExpr::Values(_) => return Err(SqlError::unsupported("VALUES outside INSERT")),
+        ast::SetExpr::Query(_) => return Err(SqlError::unsupported("a query in parentheses")),
+        _ => return Err(SqlError::unsupported("this kind of query")),
+    };
+    check_select(select)?;
+
+    let (table, alias) = match select.from.as_slice() {
+        [] => (None, None),
+        [from] => {
+            let (table, alias) = single_table(from, catalog)?;
+            (Some(table), Some(alias))
+        }
+        _ => return Err(SqlError::unsupported("a join")),
+    };
+    let scope = match (&table, &alias) {
+        (Some(table), Some(alias)) => table_scope(table, alias),
+        _ => Scope::default(),
+    };
+    let (mut scan, filter) = match &table {
+        Some(table) => (Some(scan(table, &scope, select.selection.as_ref(), params)?), None),
+        None => {
+            let mut binder = Binder { scope: &scope, params, aggregates: None, clause: "WHERE" };
+            (None, select.selection.as_ref().map(|selection| binder.boolean(selection, "WHERE")).transpose()?)
+        }
+    };
+
+    let mut aggregates: Vec<Aggregate> = Vec::new();
+    let mut binder = Binder { scope: &scope, params, aggregates: Some(&mut aggregates), clause: "SELECT" };
+    let (mut project, columns) = projection(&select.projection, alias.as_deref(), &mut binder)?;
+    let visible = project.len();
+    let mut having = select.having.as_ref().map(|having| binder.boolean(having, "HAVING")).transpose()?;
+    let mut sort = Vec::new();
+    if let Some(order_by) = order_by {
+        order(order_by, select.distinct.is_some(), &columns, &mut project, &mut sort, &mut binder)?;
+    }
+    let group_by = match &select.group_by {
+        ast::GroupByExpr::Expressions(list, modifiers) if modifiers.is_empty() => list.as_slice(),
+        _ => return Err(SqlError::unsupported("this form of GROUP BY")),
+    };
+    let mut keys = Vec::new();
+    for item in group_by {
+        keys.push(group_key(item, &scope, &columns, &project, params)?);
+    }
+
+    let grouped = !keys.is_empty() || having.is_some() || !aggregates.is_empty();
+    let grouping = if grouped {
+        let name = |index: usize| format!("{}.{}", scope.columns[index].table, scope.columns[index].name);
+        for expr in project.iter_mut().chain(having.iter_mut()) {
+            aggregate::rewrite(expr, &keys, &name)?;
+        }
+        Some(Grouping { keys, aggregates, having })
+    } else {
+        None
+    };
+
+    let lock = lock_mode(locks, alias.as_deref())?;
+    if lock.is_some() && (grouped || select.distinct.is_some()) {
+        return Err(SqlError::unsupported("FOR UPDATE or FOR SHARE with DISTINCT, GROUP BY or an aggregate"));
+    }
+    if let (Some(scan), None) = (&mut scan, &grouping) {
+        let columns: Option<Vec<(usize, SortKey)>> = sort
+            .iter()
+            .map(|key: &SortKey| match &project[key.column] {
+                Expr::Column(index) => Some((*index, *key)),
+                _ => None,
+            })
+            .collect();
+        if let Some(reverse) = columns.and_then(|columns| scan.access.gives_order(&scan.table, &columns)) {
+            scan.reverse = reverse;
+            sort.clear();
+        }
+    }
+    let (limit, offset) = limits(limit_clause, fetch, params)?;
+    let distinct = select.distinct.is_some();
+    let plan = SelectPlan { scan, filter, grouping, project, visible, distinct, sort, limit, offset, lock };
+    Ok((Plan::Select(plan), columns, table))
+}
+
+/// Refuses every clause that is not honoured: what is honoured is taken out, and the rest must be as
+/// in the plainest SELECT.
+fn check_select(select: &ast::Select) -> Result<(), SqlError> {
+    match &select.distinct {
+        None | Some(ast::Distinct::Distinct) => {}
+        Some(ast::Distinct::All) => return Err(SqlError::unsupported("SELECT ALL")),
+        Some(ast::Distinct::On(_)) => return Err(SqlError::unsupported("DISTINCT ON")),
+    }
+    if select.into.is_some() {
+        return Err(SqlError::unsupported("SELECT INTO"));
+    }
+    if !select.named_window.is_empty() {
+        return Err(SqlError::unsupported("WINDOW"));
+    }
+    let plain = ast::Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: select.distinct.clone(),
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection: select.projection.clone(),
+        exclude: None,
+        into: None,
+        from: select.from.clone(),
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection: select.selection.clone(),
+        connect_by: Vec::new(),
+        group_by: select.group_by.clone(),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: select.having.clone(),
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: ast::SelectFlavor::Standard,
+    };
+    if plain == *select { Ok(()) } else { Err(SqlError::unsupported("a clause of this SELECT")) }
+}
+
+/// A position of the select list (`ORDER BY 2`), if the expression is one.
+fn list_position(expr: &ast::Expr, columns: &[ColumnInfo], clause: &str) -> Result<Option<usize>, SqlError> {
+    let ast::Expr::Value(value) = expr else { return Ok(None) };
+    let ast::Value::Number(digits, false) = &value.value else { return Ok(None) };
+    match digits.parse::<usize>() {
+        Ok(number) if (1..=columns.len()).contains(&number) => Ok(Some(number - 1)),
+        _ => Err(SqlError::new("42P10", format!("{clause} position {digits} is not in select list"))),
+    }
+}
+
+fn order(
+    order_by: &ast::OrderBy,
+    distinct: bool,
+    columns: &[ColumnInfo],
+    project: &mut Vec<Expr>,
+    sort: &mut Vec<SortKey>,
+    binder: &mut Binder<'_>,
+) -> Result<(), SqlError> {
+    let ast::OrderBy { kind: ast::OrderByKind::Expressions(items), interpolate: None } = order_by else {
+        return Err(SqlError::unsupported("this form of ORDER BY"));
+    };
+    for item in items {
+        let ast::OrderByExpr { expr, options: ast::OrderByOptions { asc, nulls_first }, with_fill: None } = item else {
+            return Err(SqlError::unsupported("WITH FILL"));
+        };
+        let desc = *asc == Some(false);
+        let named = match expr {
+            ast::Expr::Identifier(name) => {
+                let name = ident(name);
+                let mut hits =
+                    columns.iter().enumerate().filter(|(_, column)| column.name == name).map(|(index, _)| index);
+                match (hits.next(), hits.next()) {
+                    (Some(first), Some(second)) if project[first] != project[second] => {
+                        return Err(SqlError::new("42702", format!("ORDER BY \"{name}\" is ambiguous")));
+                    }
+                    (first, _) => first,
+                }
+            }
+            _ => list_position(expr, columns, "ORDER BY")?,
+        };
+        let column = match named {
+            Some(column) => column,
+            None => {
+                binder.clause = "ORDER BY";
+                let (expr, _) = binder.bind(expr)?.resolve(binder.params)?;
+                match project.iter().position(|known| *known == expr) {
+                    Some(column) => column,
+                    None if distinct => {
+                        return Err(SqlError::new(
+                            "42P10",
+                            "for SELECT DISTINCT, ORDER BY expressions must appear in select list",
+                        ));
+                    }
+                    None => {
+                        project.push(expr);
+                        project.len() - 1
+                    }
+                }
+            }
+        };
+        sort.push(SortKey { column, desc, nulls_first: nulls_first.unwrap_or(desc) });
+    }
+    Ok(())
+}
+
+fn group_key(
+    item: &ast::Expr,
+    scope: &Scope,
+    columns: &[ColumnInfo],
+    project: &[Expr],
+    params: &mut Params,
+) -> Result<Expr, SqlError> {
+    let from_list = |index: usize| {
+        let mut found = false;
+        project[index].walk(&mut |expr| found |= matches!(expr, Expr::Aggregate(_)));
+        if found {
+            return Err(SqlError::new("42803", "aggregate functions are not allowed in GROUP BY"));
+        }
+        Ok(project[index].clone())
+    };
+    if let Some(index) = list_position(item, columns, "GROUP BY")? {
+        return from_list(index);
+    }
+    if let ast::Expr::Identifier(name) = item {
+        let name = ident(name);
+        if scope.find(None, &name).is_err()
+            && let Some(index) = columns.iter().position(|column| column.name == name)
+        {
+            return from_list(index);
+        }
+    }
+    let mut binder = Binder { scope, params, aggregates: None, clause: "GROUP BY" };
+    let bound = binder.bind(item)?;
+    Ok(bound.resolve(params)?.0)
+}
+
+fn lock_mode(locks: &[ast::LockClause], alias: Option<&str>) -> Result<Option<LockMode>, SqlError> {
+    let mut mode = None;
+    for ast::LockClause { lock_type, of, nonblock } in locks {
+        match nonblock {
+            None => {}
+            Some(ast::NonBlock::Nowait) => return Err(SqlError::unsupported("NOWAIT")),
+            Some(ast::NonBlock::SkipLocked) => return Err(SqlError::unsupported("SKIP LOCKED")),
+        }
+        if let Some(of) = of {
+            let name = crate::parse::object_name(of)?;
+            if alias != Some(name.as_str()) {
+                return Err(SqlError::new(
+                    "42P01",
+                    format!("relation \"{name}\" in FOR UPDATE clause not found in FROM clause"),
+                ));
+            }
+        }
+        let asked = match lock_type {
+            ast::LockType::Share => LockMode::Shared,
+            ast::LockType::Update => LockMode::Exclusive,
+        };
+        mode = mode.max(Some(asked));
+    }
+    Ok(mode)
+}
+
+fn limits(
+    clause: &Option<ast::LimitClause>,
+    fetch: &Option<ast::Fetch>,
+    params: &mut Params,
+) -> Result<(Option<Expr>, Option<Expr>), SqlError> {
+    let (limit, offset) = match clause {
+        None => (None, None),
+        Some(ast::LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
+            (limit.as_ref(), offset.as_ref().map(|offset| &offset.value))
+        }
+        Some(_) => return Err(SqlError::unsupported("this form of LIMIT")),
+    };
+    let one = ast::Expr::Value(ast::Value::Number("1".into(), false).into());
+    let limit = match fetch {
+        None => limit,
+        Some(ast::Fetch { with_ties: false, percent: false, quantity }) if limit.is_none() => {
+            Some(quantity.as_ref().unwrap_or(&one))
+        }
+        Some(_) => return Err(SqlError::unsupported("this form of FETCH FIRST")),
+    };
+    let mut count = |expr: Option<&ast::Expr>, clause: &'static str| {
+        let Some(expr) = expr else { return Ok(None) };
+        let scope = Scope::default();
+        let mut binder = Binder { scope: &scope, params: &mut *params, aggregates: None, clause };
+        let bound = binder.bind(expr)?;
+        let ty = bound.ty;
+        let expr = bound.coerce(DataType::Int, params).map_err(|err| match ty {
+            Some(ty) => {
+                SqlError::new("42804", format!("argument of {clause} must be type bigint, not type {}", ty.name()))
+            }
+            None => err,
+        })?;
+        // LIMIT NULL is no limit.
+        Ok::<_, SqlError>((expr != Expr::Const(Datum::Null)).then_some(expr))
+    };
+    Ok((count(limit, "LIMIT")?, count(offset, "OFFSET")?))
+}

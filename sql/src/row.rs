@@ -1,0 +1,325 @@
+//! Rows as keys and values.
+//!
+//! A key is `10`, the table's id, and the columns of the primary key, so encoded that byte order is
+//! the order of the values (a descending column has all its bits flipped):
+//!
+//! ```text
+//!   boolean      1 byte
+//!   bigint       8 bytes, sign flipped; timestamps too
+//!   double       8 bytes, all bits flipped if negative, else the sign; NaN is one value, -0 is 0
+//!   text, bytea  each 00 as 00 FF, then 00 01
+//! ```
+//!
+//! A value is a format byte and, for each other column that is not NULL, `id type bytes`. Reading
+//! skips ids that the table does not have (any more): hence the type beside each.
+//!
+//! Decoders take bytes from disks and peers: damage is XX001, never a panic.
+
+use txn::types::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+use truetime::Timestamp;
+
+use crate::SqlError;
+use crate::catalog::{Catalog, SYSTEM_PREFIX, TABLE_PREFIX, Table};
+use crate::types::{DataType, Datum};
+use crate::value;
+
+const FORMAT: u8 = 1;
+const SIGN: u64 = 1 << 63;
+
+fn damaged(what: &str) -> SqlError {
+    SqlError::new("XX001", format!("a stored row is damaged: {what}"))
+}
+
+/// Appends a value of a primary key. NULL is a bug of the caller.
+pub fn encode_key_datum(out: &mut Vec<u8>, datum: &Datum, desc: bool) {
+    let start = out.len();
+    match datum {
+        Datum::Null => panic!("NULL in a primary key"),
+        Datum::Bool(v) => out.push(u8::from(*v)),
+        Datum::Int(v) => out.extend_from_slice(&((*v as u64) ^ SIGN).to_be_bytes()),
+        Datum::Timestamp(v) => out.extend_from_slice(&((v.as_nanos() as u64) ^ SIGN).to_be_bytes()),
+        Datum::Float(v) => out.extend_from_slice(&float_bits(*v).to_be_bytes()),
+        Datum::Text(v) => escape(out, v.as_bytes()),
+        Datum::Bytes(v) => escape(out, v),
+    }
+    if desc {
+        out[start..].iter_mut().for_each(|byte| *byte = !*byte);
+    }
+}
+
+fn float_bits(v: f64) -> u64 {
+    let v = if v.is_nan() {
+        f64::NAN.abs()
+    } else if v == 0.0 {
+        0.0
+    } else {
+        v
+    };
+    let bits = v.to_bits();
+    if bits & SIGN != 0 { !bits } else { bits | SIGN }
+}
+
+fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xff);
+        }
+    }
+    out.extend_from_slice(&[0, 1]);
+}
+
+/// Takes a value of a primary key off the front of `rest`.
+pub fn decode_key_datum(rest: &mut &[u8], ty: DataType, desc: bool) -> Result<Datum, SqlError> {
+    let flip = if desc { 0xff } else { 0 };
+    let mut fixed = || -> Result<u64, SqlError> {
+        let (head, tail) = rest.split_first_chunk::<8>().ok_or_else(|| damaged("its key is too short"))?;
+        *rest = tail;
+        Ok(u64::from_be_bytes(head.map(|byte| byte ^ flip)))
+    };
+    match ty {
+        DataType::Int => Ok(Datum::Int((fixed()? ^ SIGN) as i64)),
+        DataType::Timestamp => Ok(Datum::Timestamp(Timestamp::from_nanos((fixed()? ^ SIGN) as i64))),
+        DataType::Float => {
+            let bits = fixed()?;
+            Ok(Datum::Float(f64::from_bits(if bits & SIGN != 0 { bits & !SIGN } else { !bits })))
+        }
+        DataType::Bool => {
+            let (head, tail) = rest.split_first().ok_or_else(|| damaged("its key is too short"))?;
+            *rest = tail;
+            match head ^ flip {
+                0 => Ok(Datum::Bool(false)),
+                1 => Ok(Datum::Bool(true)),
+                _ => Err(damaged("a boolean that is neither")),
+            }
+        }
+        DataType::Text => {
+            let bytes = unescape(rest, flip)?;
+            String::from_utf8(bytes).map(Datum::Text).map_err(|_| damaged("text that is not UTF-8"))
+        }
+        DataType::Bytes => unescape(rest, flip).map(Datum::Bytes),
+    }
+}
+
+fn unescape(rest: &mut &[u8], flip: u8) -> Result<Vec<u8>, SqlError> {
+    let mut bytes = Vec::new();
+    let mut at = 0;
+    loop {
+        let byte = rest.get(at).ok_or_else(|| damaged("its key does not end"))? ^ flip;
+        at += 1;
+        if byte != 0 {
+            bytes.push(byte);
+            continue;
+        }
+        let next = rest.get(at).ok_or_else(|| damaged("its key does not end"))? ^ flip;
+        at += 1;
+        match next {
+            0xff => bytes.push(0),
+            1 => {
+                *rest = &rest[at..];
+                return Ok(bytes);
+            }
+            _ => return Err(damaged("an escape of its key")),
+        }
+    }
+}
+
+/// The key of a row; 54000 if it is too long.
+pub fn encode_key(table: &Table, row: &[Datum]) -> Result<Vec<u8>, SqlError> {
+    let mut key = table.key_prefix();
+    for part in &table.key {
+        encode_key_datum(&mut key, &row[part.column], part.desc);
+    }
+    check_key_size(&key)?;
+    Ok(key)
+}
+
+/// 54000 if a key is longer than `txn::types::KEY_BYTES_MAX`.
+pub fn check_key_size(key: &[u8]) -> Result<(), SqlError> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(SqlError::new("54000", format!("primary key of {} bytes is too long", key.len()))
+            .detail(format!("A key has at most {KEY_BYTES_MAX} bytes.")));
+    }
+    Ok(())
+}
+
+/// The value of a row; 54000 if it is too long.
+pub fn encode_value(table: &Table, row: &[Datum]) -> Result<Vec<u8>, SqlError> {
+    let mut out = vec![FORMAT];
+    for index in table.value_columns() {
+        let column = &table.columns[index];
+        let datum = &row[index];
+        if datum.is_null() {
+            continue;
+        }
+        put_varint(&mut out, u64::from(column.id));
+        match datum {
+            Datum::Null => {}
+            Datum::Bool(v) => out.extend_from_slice(&[0, u8::from(*v)]),
+            Datum::Int(v) => {
+                out.push(1);
+                put_varint(&mut out, zigzag(*v));
+            }
+            Datum::Float(v) => {
+                out.push(2);
+                out.extend_from_slice(&v.to_bits().to_le_bytes());
+            }
+            Datum::Text(v) => put_bytes(&mut out, 3, v.as_bytes()),
+            Datum::Bytes(v) => put_bytes(&mut out, 4, v),
+            Datum::Timestamp(v) => {
+                out.push(5);
+                out.extend_from_slice(&v.as_nanos().to_le_bytes());
+            }
+        }
+    }
+    if out.len() > VALUE_BYTES_MAX {
+        return Err(SqlError::new("54000", format!("row of {} bytes is too big", out.len()))
+            .detail(format!("A row has at most {VALUE_BYTES_MAX} bytes.")));
+    }
+    Ok(out)
+}
+
+fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    out.push(tag);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn zigzag(v: i64) -> u64 {
+    ((v << 1) ^ (v >> 63)) as u64
+}
+
+fn put_varint(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+fn take_varint(rest: &mut &[u8]) -> Result<u64, SqlError> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (head, tail) = rest.split_first().ok_or_else(|| damaged("it ends in a number"))?;
+        *rest = tail;
+        if shift == 63 && *head > 1 {
+            break;
+        }
+        value |= u64::from(head & 0x7f) << shift;
+        if head & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(damaged("a number that is too long"))
+}
+
+fn take<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], SqlError> {
+    let len = usize::try_from(len).ok().filter(|len| *len <= rest.len()).ok_or_else(|| damaged("it is too short"))?;
+    let (head, tail) = rest.split_at(len);
+    *rest = tail;
+    Ok(head)
+}
+
+/// All columns of a row, in the table's order.
+pub fn decode_row(table: &Table, key: &[u8], value: &[u8]) -> Result<Vec<Datum>, SqlError> {
+    let mut row = vec![Datum::Null; table.columns.len()];
+    let mut rest =
+        key.strip_prefix(table.key_prefix().as_slice()).ok_or_else(|| damaged("its key is of another table"))?;
+    for part in &table.key {
+        row[part.column] = decode_key_datum(&mut rest, table.columns[part.column].ty, part.desc)?;
+    }
+    if !rest.is_empty() {
+        return Err(damaged("its key is too long"));
+    }
+    decode_value(table, value, &mut row)?;
+    Ok(row)
+}
+
+fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Result<(), SqlError> {
+    let mut rest = value.strip_prefix(&[FORMAT]).ok_or_else(|| damaged("an unknown format"))?;
+    let mut hint = 0;
+    while !rest.is_empty() {
+        let id = take_varint(&mut rest)?;
+        let tag = take(&mut rest, 1)?[0];
+        let bytes = match tag {
+            0 => take(&mut rest, 1)?,
+            1 => {
+                let before = rest;
+                take_varint(&mut rest)?;
+                &before[..before.len() - rest.len()]
+            }
+            2 | 5 => take(&mut rest, 8)?,
+            3 | 4 => {
+                let len = take_varint(&mut rest)?;
+                take(&mut rest, len)?
+            }
+            _ => return Err(damaged("an unknown type")),
+        };
+        // Columns are stored in the table's order: look on from the last one.
+        let count = table.columns.len();
+        let found = (0..count).map(|i| (hint + i) % count).find(|i| u64::from(table.columns[*i].id) == id);
+        let Some(index) = found else { continue };
+        hint = index + 1;
+        let datum = match tag {
+            0 => Datum::Bool(bytes[0] != 0),
+            1 => {
+                let raw = take_varint(&mut &bytes[..])?;
+                Datum::Int((raw >> 1) as i64 ^ -((raw & 1) as i64))
+            }
+            2 => Datum::Float(f64::from_le_bytes(bytes.try_into().expect("8 bytes were taken"))),
+            5 => Datum::Timestamp(Timestamp::from_nanos(i64::from_le_bytes(
+                bytes.try_into().expect("8 bytes were taken"),
+            ))),
+            3 => Datum::Text(std::str::from_utf8(bytes).map_err(|_| damaged("text that is not UTF-8"))?.to_string()),
+            _ => Datum::Bytes(bytes.to_vec()),
+        };
+        if datum.data_type() != Some(table.columns[index].ty) {
+            return Err(damaged("a value of another type than its column"));
+        }
+        row[index] = datum;
+    }
+    Ok(())
+}
+
+/// A key for people: `/accounts/42`, `/Table/17/\x..` for a table that is not there any more,
+/// `/System/..`, `/Min` and, for an empty key, `/Max` where it stands for the end.
+pub fn pretty_key(key: &[u8], catalog: &Catalog) -> String {
+    let Some((&prefix, rest)) = key.split_first() else { return "/Min".into() };
+    if prefix == SYSTEM_PREFIX {
+        return format!("/System/{}", String::from_utf8_lossy(rest).escape_default());
+    }
+    let hex = |bytes: &[u8]| value::to_text(&Datum::Bytes(bytes.to_vec())).expect("not NULL");
+    if prefix != TABLE_PREFIX {
+        return format!("/{}", hex(key));
+    }
+    let Some((id, mut rest)) = rest.split_first_chunk::<4>() else {
+        return if rest.is_empty() { "/Tables".into() } else { format!("/{}", hex(key)) };
+    };
+    let id = u32::from_be_bytes(*id);
+    let Some(table) = catalog.table_by_id(id) else {
+        return if rest.is_empty() { format!("/Table/{id}") } else { format!("/Table/{id}/{}", hex(rest)) };
+    };
+    let mut text = format!("/{}", table.name);
+    for part in &table.key {
+        if rest.is_empty() {
+            return text;
+        }
+        let before = rest;
+        match decode_key_datum(&mut rest, table.columns[part.column].ty, part.desc) {
+            Ok(Datum::Text(v)) => text.push_str(&format!("/\"{}\"", v.escape_default())),
+            Ok(datum) => text.push_str(&format!("/{}", value::to_text(&datum).expect("not NULL"))),
+            Err(_) => {
+                rest = before;
+                break;
+            }
+        }
+    }
+    match rest {
+        [] => {}
+        // What a point's span ends with.
+        [0] => text.push_str("/Next"),
+        rest => text.push_str(&format!("/{}", hex(rest))),
+    }
+    text
+}

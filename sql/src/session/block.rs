@@ -1,0 +1,182 @@
+//! Transaction blocks: BEGIN, COMMIT, ROLLBACK.
+
+use std::collections::BTreeMap;
+
+use truetime::Timestamp;
+use txn::client::ClientError;
+
+use super::{Session, SessionState};
+use crate::SqlError;
+use crate::engine::{Engine, ReadBound, Transaction};
+use crate::parse::{Begin, TimeExpr};
+use crate::sink::{Completion, Notice, Sink};
+
+/// How far in the future a read may be, in nanoseconds: it waits until then.
+const FUTURE_NS_MAX: i64 = 60_000_000_000;
+
+/// The transaction block that a session is in.
+#[derive(Debug)]
+pub(super) enum Block<E: Engine> {
+    Idle,
+    Open(Open<E>),
+    ReadOnly(ReadOnly),
+    Failed,
+}
+
+pub(super) struct Open<E: Engine> {
+    pub(super) txn: E::Txn,
+    /// `now()` in all its statements.
+    pub(super) now: Timestamp,
+    /// The tables it touched, by name, and their ids: they must still be there when it commits.
+    pub(super) tables: BTreeMap<String, u32>,
+}
+
+impl<E: Engine> std::fmt::Debug for Open<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("txn", &self.txn.id()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ReadOnly {
+    /// `Strong` until the first read has chosen.
+    pub(super) bound: ReadBound,
+    pub(super) now: Timestamp,
+}
+
+/// 25P02.
+pub(super) fn aborted() -> SqlError {
+    SqlError::new("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+}
+
+impl<E: Engine> Block<E> {
+    pub(super) fn state(&self) -> SessionState {
+        match self {
+            Block::Idle => SessionState::Idle,
+            Block::Open(open) => SessionState::Open { txn: open.txn.id() },
+            Block::ReadOnly(block) => SessionState::ReadOnly {
+                read_ts: match block.bound {
+                    ReadBound::At(at) => Some(at),
+                    _ => None,
+                },
+            },
+            Block::Failed => SessionState::Failed,
+        }
+    }
+
+    /// Leaves the block, giving its transaction up. Whether there was a block.
+    pub(super) async fn abandon(&mut self) -> bool {
+        match std::mem::replace(self, Block::Idle) {
+            Block::Idle => false,
+            Block::Open(open) => {
+                open.txn.rollback().await;
+                true
+            }
+            Block::ReadOnly(_) | Block::Failed => true,
+        }
+    }
+}
+
+impl<E: Engine> Session<E> {
+    /// The timestamp that a time means now: 22023 if it is far in the future.
+    pub(super) fn timestamp(&self, time: TimeExpr) -> Result<Timestamp, SqlError> {
+        let latest = self.db.engine().now().latest;
+        match time {
+            TimeExpr::Ago(ns) => Ok(latest.minus_ns(ns)),
+            TimeExpr::At(at) if at > latest.plus_ns(FUTURE_NS_MAX) => {
+                Err(SqlError::new("22023", format!("cannot read at {at}, which is in the future"))
+                    .detail(format!("It is about {latest} now.")))
+            }
+            TimeExpr::At(at) => Ok(at),
+        }
+    }
+
+    pub(super) fn begin<S: Sink>(&mut self, begin: &Begin, sink: &mut S) -> Result<Completion, SqlError> {
+        let done = Completion { tag: "BEGIN".into(), ..Completion::default() };
+        match self.block {
+            Block::Failed => return Err(aborted()),
+            Block::Open(_) | Block::ReadOnly(_) => {
+                sink.notice(Notice::warning("25001", "there is already a transaction in progress"));
+                return Ok(done);
+            }
+            Block::Idle => {}
+        }
+        if begin.weaker {
+            sink.notice(Notice::notice("00000", "the isolation level is always serializable"));
+        }
+        let now = self.db.engine().now().latest;
+        let time = begin.as_of.or(self.settings.read_time());
+        let read_only = begin.read_only.unwrap_or(self.settings.read_only() || time.is_some());
+        if !read_only && time.is_some() {
+            return Err(SqlError::new("25006", "cannot begin a read-write transaction while read_timestamp is set")
+                .hint("SET read_timestamp = DEFAULT brings the session back to the present."));
+        }
+        if read_only {
+            let bound = match time {
+                Some(time) => ReadBound::At(self.timestamp(time)?),
+                None => ReadBound::Strong,
+            };
+            self.block = Block::ReadOnly(ReadOnly { bound, now });
+        } else {
+            self.block = Block::Open(Open { txn: self.db.engine().begin(None), now, tables: BTreeMap::new() });
+        }
+        Ok(done)
+    }
+
+    pub(super) async fn commit<S: Sink>(&mut self, sink: &mut S) -> Result<Completion, SqlError> {
+        let mut done = Completion { tag: "COMMIT".into(), ..Completion::default() };
+        match std::mem::replace(&mut self.block, Block::Idle) {
+            Block::Idle => sink.notice(Notice::warning("25P01", "there is no transaction in progress")),
+            Block::Failed => done.tag = "ROLLBACK".into(),
+            Block::ReadOnly(block) => {
+                if let ReadBound::At(at) = block.bound {
+                    done.read_ts = Some(at);
+                    self.last_read_ts = Some(at);
+                }
+            }
+            Block::Open(open) => {
+                if let Err(err) = self.check_tables(&open.tables).await {
+                    open.txn.rollback().await;
+                    return Err(err);
+                }
+                match open.txn.commit().await {
+                    Ok(info) => {
+                        self.last_commit = Some(info.clone());
+                        done.commit = Some(info);
+                    }
+                    Err(err) => return Err(commit_error(err)),
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// 40001 if a table that the transaction touched was dropped since.
+    pub(super) async fn check_tables(&self, tables: &BTreeMap<String, u32>) -> Result<(), SqlError> {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let catalog = self.db.catalog().await?;
+        for (name, id) in tables {
+            if catalog.table(name).is_none_or(|table| table.id != *id) {
+                return Err(SqlError::new(
+                    "40001",
+                    format!("could not serialize access: table \"{name}\" was dropped"),
+                )
+                .hint("Retry the transaction from its start."));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn rollback<S: Sink>(&mut self, sink: &mut S) -> Completion {
+        if !self.block.abandon().await {
+            sink.notice(Notice::warning("25P01", "there is no transaction in progress"));
+        }
+        Completion { tag: "ROLLBACK".into(), ..Completion::default() }
+    }
+}
+
+pub(super) fn commit_error(err: ClientError) -> SqlError {
+    SqlError::from(err)
+}

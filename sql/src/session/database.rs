@@ -1,0 +1,151 @@
+//! What the sessions of one gateway share: the engine, the catalog, and plans by their text.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use truetime::Timestamp;
+use txn::Span;
+
+use super::Session;
+use crate::SqlError;
+use crate::catalog::{self, Catalog};
+use crate::engine::{Engine, ReadBound};
+use crate::parse::Statement;
+use crate::plan::Planned;
+
+/// The most texts whose plans are kept.
+const PLANS_MAX: usize = 1024;
+/// The longest text whose plan is kept, in bytes.
+const PLAN_TEXT_BYTES_MAX: usize = 8 << 10;
+
+/// One gateway's database. Cheap to clone.
+#[derive(Debug)]
+pub struct Database<E: Engine> {
+    shared: Arc<Shared<E>>,
+}
+
+impl<E: Engine> Clone for Database<E> {
+    fn clone(&self) -> Self {
+        Database { shared: Arc::clone(&self.shared) }
+    }
+}
+
+#[derive(Debug)]
+struct Shared<E> {
+    engine: E,
+    catalog: Mutex<Option<Arc<Catalog>>>,
+    plans: Mutex<PlanCache>,
+}
+
+/// A parsed text of one statement, and its plan once there is one.
+#[derive(Clone, Debug)]
+pub(super) struct Cached {
+    pub(super) statement: Arc<Statement>,
+    pub(super) planned: Option<Arc<Planned>>,
+}
+
+#[derive(Debug, Default)]
+struct PlanCache {
+    entries: BTreeMap<String, (u64, Cached)>,
+    clock: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is half-done while these are held, so a panic elsewhere did no harm.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<E: Engine> Database<E> {
+    /// Over an engine. Reads nothing yet.
+    pub fn new(engine: E) -> Database<E> {
+        Database {
+            shared: Arc::new(Shared { engine, catalog: Mutex::new(None), plans: Mutex::new(PlanCache::default()) }),
+        }
+    }
+
+    /// A new session, outside any transaction.
+    pub fn session(&self) -> Session<E> {
+        Session::new(self.clone())
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &E {
+        &self.shared.engine
+    }
+
+    /// Reads the catalog anew. To be called about every half second, so that statements find it
+    /// fresh; they read it themselves if not.
+    pub async fn refresh_catalog(&self) -> Result<(), SqlError> {
+        self.load_strong().await.map(|_| ())
+    }
+
+    /// The catalog, from the cache while its lease runs.
+    pub async fn catalog(&self) -> Result<Arc<Catalog>, SqlError> {
+        let cached = lock(&self.shared.catalog).clone();
+        match cached {
+            Some(catalog) if catalog.is_fresh(&self.engine().now()) => Ok(catalog),
+            _ => self.load_strong().await,
+        }
+    }
+
+    /// The catalog with every change that was answered before the call.
+    pub(super) async fn load_strong(&self) -> Result<Arc<Catalog>, SqlError> {
+        let catalog = self.load(ReadBound::Strong).await?;
+        let mut cached = lock(&self.shared.catalog);
+        // Two loads may end in either order: the later catalog stays.
+        if cached.as_ref().is_none_or(|cached| cached.read_ts <= catalog.read_ts) {
+            *cached = Some(Arc::clone(&catalog));
+        }
+        Ok(catalog)
+    }
+
+    /// The catalog at a past timestamp.
+    pub(super) async fn catalog_at(&self, at: Timestamp) -> Result<Arc<Catalog>, SqlError> {
+        let current = self.catalog().await?;
+        if current.changed_at <= at { Ok(current) } else { self.load(ReadBound::At(at)).await }
+    }
+
+    async fn load(&self, bound: ReadBound) -> Result<Arc<Catalog>, SqlError> {
+        let mut op = catalog::read_op();
+        let mut bound = bound;
+        let mut rows = Vec::new();
+        loop {
+            let (at, results) = self.engine().snapshot(bound, vec![op.clone()]).await?;
+            bound = ReadBound::At(at);
+            let result = results.into_iter().next().unwrap_or_default();
+            let got = result.rows.len();
+            rows.extend(result.rows);
+            match result.resume {
+                Some(span) if got > 0 || span != op.span => op.span = span,
+                Some(Span { .. }) => return Err(SqlError::new("XX000", "reading the catalog made no progress")),
+                None => return Catalog::from_rows(at, &rows).map(Arc::new),
+            }
+        }
+    }
+
+    pub(super) fn cached(&self, text: &str) -> Option<Cached> {
+        let mut plans = lock(&self.shared.plans);
+        plans.clock += 1;
+        let clock = plans.clock;
+        let (used, cached) = plans.entries.get_mut(text)?;
+        *used = clock;
+        Some(cached.clone())
+    }
+
+    pub(super) fn cache(&self, text: &str, cached: Cached) {
+        if text.len() > PLAN_TEXT_BYTES_MAX {
+            return;
+        }
+        let mut plans = lock(&self.shared.plans);
+        plans.clock += 1;
+        let clock = plans.clock;
+        plans.entries.insert(text.to_string(), (clock, cached));
+        if plans.entries.len() > PLANS_MAX {
+            // A quarter at a time, so that finding the oldest costs little for each.
+            let mut ages: Vec<u64> = plans.entries.values().map(|(used, _)| *used).collect();
+            ages.sort_unstable();
+            let keep = ages[ages.len() / 4];
+            plans.entries.retain(|_, (used, _)| *used >= keep);
+        }
+    }
+}

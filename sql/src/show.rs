@@ -1,0 +1,131 @@
+//! What SHOW returns.
+
+use txn::Span;
+
+use crate::SqlError;
+use crate::catalog::{Catalog, Table};
+use crate::engine::AdminRows;
+use crate::row::pretty_key;
+use crate::sink::ColumnInfo;
+use crate::types::{DataType, Datum};
+
+/// Columns and rows.
+pub(crate) type Rows = (Vec<ColumnInfo>, Vec<Vec<Datum>>);
+
+/// Text columns by name.
+pub(crate) fn text_columns(names: &[&str]) -> Vec<ColumnInfo> {
+    names.iter().map(|name| ColumnInfo { name: name.to_string(), ty: DataType::Text }).collect()
+}
+
+fn text(value: impl Into<String>) -> Datum {
+    Datum::Text(value.into())
+}
+
+pub(crate) fn tables(catalog: &Catalog) -> Rows {
+    let mut columns = text_columns(&["table_name", "primary_key"]);
+    columns.push(ColumnInfo { name: "columns".into(), ty: DataType::Int });
+    columns.push(ColumnInfo { name: "id".into(), ty: DataType::Int });
+    let row = |table: &Table| {
+        vec![
+            text(&table.name),
+            text(table.key_names()),
+            Datum::Int(table.columns.len() as i64),
+            Datum::Int(i64::from(table.id)),
+        ]
+    };
+    (columns, catalog.tables.values().map(|table| row(table)).collect())
+}
+
+pub(crate) fn columns(table: &Table) -> Rows {
+    let mut columns = text_columns(&["column_name", "data_type"]);
+    columns.push(ColumnInfo { name: "nullable".into(), ty: DataType::Bool });
+    columns.push(ColumnInfo { name: "column_default".into(), ty: DataType::Text });
+    columns.push(ColumnInfo { name: "key_position".into(), ty: DataType::Int });
+    let rows = table.columns.iter().enumerate().map(|(index, column)| {
+        vec![
+            text(&column.name),
+            text(column.ty.name()),
+            Datum::Bool(!column.not_null),
+            column.default.as_ref().map_or(Datum::Null, text),
+            table.key_position(index).map_or(Datum::Null, |position| Datum::Int(position as i64 + 1)),
+        ]
+    });
+    let rows = rows.collect();
+    (columns, rows)
+}
+
+fn quoted(name: &str) -> String {
+    let plain =
+        name.chars().enumerate().all(|(at, c)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit()));
+    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// The statement that would make the table.
+pub(crate) fn create_table(table: &Table) -> Rows {
+    let mut lines: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| {
+            let null = if column.not_null { " NOT NULL" } else { "" };
+            let default = column.default.as_ref().map_or(String::new(), |default| format!(" DEFAULT {default}"));
+            format!("  {} {}{null}{default}", quoted(&column.name), type_name(column.ty))
+        })
+        .collect();
+    let key: Vec<String> = table
+        .key
+        .iter()
+        .map(|part| format!("{}{}", quoted(&table.columns[part.column].name), if part.desc { " DESC" } else { "" }))
+        .collect();
+    lines.push(format!("  PRIMARY KEY ({})", key.join(", ")));
+    let statement = format!("CREATE TABLE {} (\n{}\n)", quoted(&table.name), lines.join(",\n"));
+    (text_columns(&["table_name", "create_statement"]), vec![vec![text(&table.name), text(statement)]])
+}
+
+fn type_name(ty: DataType) -> &'static str {
+    match ty {
+        DataType::Bool => "BOOLEAN",
+        DataType::Int => "BIGINT",
+        DataType::Float => "DOUBLE PRECISION",
+        DataType::Text => "TEXT",
+        DataType::Bytes => "BYTEA",
+        DataType::Timestamp => "TIMESTAMPTZ",
+    }
+}
+
+/// The engine's rows, with keys for people.
+pub(crate) fn admin(rows: AdminRows, catalog: &Catalog) -> Rows {
+    let AdminRows { columns, mut rows } = rows;
+    let is_key = |name: &str, ty: DataType| ty == DataType::Bytes && matches!(name, "start_key" | "end_key" | "key");
+    for row in &mut rows {
+        for ((name, ty), datum) in columns.iter().zip(row.iter_mut()) {
+            if let Datum::Bytes(key) = datum
+                && is_key(name, *ty)
+            {
+                *datum =
+                    text(if key.is_empty() && name == "end_key" { "/Max".into() } else { pretty_key(key, catalog) });
+            }
+        }
+    }
+    let columns = columns
+        .into_iter()
+        .map(|(name, ty)| ColumnInfo { ty: if is_key(&name, ty) { DataType::Text } else { ty }, name })
+        .collect();
+    (columns, rows)
+}
+
+/// Only the ranges that hold some of the table.
+pub(crate) fn ranges_of(mut rows: AdminRows, table: &Table) -> Result<AdminRows, SqlError> {
+    let at = |name: &str| {
+        rows.columns
+            .iter()
+            .position(|(found, _)| found == name)
+            .ok_or_else(|| SqlError::new("XX000", format!("the ranges have no column {name}")))
+    };
+    let (start, end) = (at("start_key")?, at("end_key")?);
+    let span = table.span();
+    rows.rows.retain(|row| match (&row[start], &row[end]) {
+        (Datum::Bytes(start), Datum::Bytes(end)) => Span::new(start.clone(), end.clone()).overlaps(&span),
+        _ => false,
+    });
+    Ok(rows)
+}
