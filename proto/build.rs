@@ -3,6 +3,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["proto/meridian.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    // The messages of a batch share the buffer they were read into.
+    tonic_prost_build::configure().bytes(".meridian.v1.PeerBatch").compile_fds(files)?;
     Ok(())
 }

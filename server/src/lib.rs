@@ -1,1 +1,37 @@
-//! stub
+//! The server: all IO of Meridian. RocksDB, sockets, threads and timers around the pure crates.
+//!
+//! ```text
+//!   client --gRPC--> frontend --> sql::Session --> gateway --------------.
+//!                                                    | requests          | replies
+//!                                                    v                   |
+//!   peer <--batches--> transport --messages--> engine: Node::step --> NodeReady
+//!                                                    |          ^
+//!                                                    v writes   | durable
+//!                                                 log_writer: one fsync for all groups
+//! ```
+//!
+//! One thread runs the engine, one writes the log, one flushes the state; everything else is tasks
+//! on two runtime threads.
+
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod engine;
+pub mod frontend;
+pub mod gateway;
+pub mod log_writer;
+pub mod metrics;
+pub mod run;
+pub mod storage;
+pub mod transport;
+pub mod wire;
+
+/// This version, as clients and peers see it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Ends the process at once: the disk failed, or an invariant of it is broken. Nothing is flushed or
+/// handed over; what was promised is in the log (I14).
+pub fn fatal(why: &str) -> ! {
+    tracing::error!("the node stops: {why}");
+    std::process::exit(1);
+}

@@ -1,0 +1,412 @@
+//! The thread that runs the node: one closed set of events in, effects out.
+//!
+//! ```text
+//!   Event --> Node::step --> messages ----------------------------> transport
+//!     ^                      writes --> log writer --.
+//!     |                      after_sync, held        |
+//!     '--- Persisted <--- (one fsync) ---------------'--> held messages leave
+//! ```
+//!
+//! Each turn takes everything that is queued, up to [`EVENTS_PER_TURN_MAX`], before it hands
+//! anything out: so the messages of many steps leave in one batch for each peer, and their writes
+//! share one fsync. What a step says may leave at once, leaves at the end of the turn; what vouches
+//! for a write leaves when the log writer has reported it durable, never earlier (I4).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use paxos::{GroupId, NodeId, Slot};
+use truetime::Now;
+use txn::client::Gateway;
+use txn::node::Node;
+use txn::{NodeInput, NodeMessage, NodeReady, Request};
+
+use crate::clock::NodeClock;
+use crate::gateway::Replies;
+use crate::log_writer::{Append, LogWriter};
+use crate::storage::RocksState;
+use crate::transport::Transport;
+
+/// Events that may wait; senders wait (peers) or fail (gateways) when there are more.
+pub const EVENTS_QUEUED_MAX: usize = 16 << 10;
+/// Events taken before their effects are handed out.
+const EVENTS_PER_TURN_MAX: usize = 512;
+/// How long a task waits before it tries a full queue again.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+/// The longest wait for an event, so that a wrong wake-up time cannot stop the node for long.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The node that the engine runs.
+pub type ServerNode = Node<RocksState>;
+
+/// Everything that can wake the engine.
+pub enum Event {
+    /// Messages of a peer, decoded; no replies.
+    Messages {
+        /// The peer.
+        from: NodeId,
+        /// What it says, in order.
+        messages: Vec<NodeMessage>,
+    },
+    /// Requests of this node's gateway to groups of this node.
+    Requests(Vec<Request>),
+    /// The log writer: everything up to this step is durable.
+    Persisted(u64),
+    /// The flusher: what was applied when the flush began is durable.
+    Flushed(Vec<(GroupId, Slot)>),
+    /// A look at the node.
+    Query(Box<dyn FnOnce(&ServerNode, Now) + Send>),
+    /// Hand leaderships over, then end.
+    Shutdown,
+    /// End without waiting for that.
+    Halt,
+}
+
+/// Sends events to the engine. Cheap to clone.
+#[derive(Clone)]
+pub struct EngineHandle {
+    queue: SyncSender<Event>,
+}
+
+/// The engine has ended: the process is about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct Stopped;
+
+impl EngineHandle {
+    /// A handle and the end that the engine reads.
+    pub fn channel() -> (EngineHandle, Receiver<Event>) {
+        let (queue, receiver) = sync_channel(EVENTS_QUEUED_MAX);
+        (EngineHandle { queue }, receiver)
+    }
+
+    /// Queues an event, or says that the queue is full or gone.
+    pub fn try_send(&self, event: Event) -> bool {
+        self.queue.try_send(event).is_ok()
+    }
+
+    /// Queues an event; waits while the queue is full.
+    pub async fn send(&self, mut event: Event) -> Result<(), Stopped> {
+        loop {
+            match self.queue.try_send(event) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(back)) => event = back,
+                Err(TrySendError::Disconnected(_)) => return Err(Stopped),
+            }
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+    }
+
+    /// As [`EngineHandle::send`], for threads of our own.
+    pub fn send_blocking(&self, event: Event) -> Result<(), Stopped> {
+        self.queue.send(event).map_err(|_| Stopped)
+    }
+
+    /// Looks at the node.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&ServerNode, Now) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let look = move |node: &ServerNode, now: Now| {
+            // Whoever asked may have gone away.
+            let _ = answer.send(look(node, now));
+        };
+        self.send(Event::Query(Box::new(look))).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+}
+
+/// When the state is flushed.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushPolicy {
+    /// After so many bytes written,
+    pub bytes: u64,
+    /// or so many nanoseconds, if anything was written.
+    pub ns: i64,
+}
+
+/// What the engine works with.
+pub struct Parts {
+    /// The node.
+    pub node: ServerNode,
+    /// What it said when it was made.
+    pub first: NodeReady,
+    /// The clock.
+    pub clock: Arc<NodeClock>,
+    /// The log.
+    pub log: LogWriter,
+    /// The peers.
+    pub transport: Arc<Transport>,
+    /// Requests of this node's gateway that wait for their replies.
+    pub replies: Arc<Replies>,
+    /// The gateway, whose router learns from the node.
+    pub gateway: Arc<Mutex<Gateway>>,
+    /// When to flush.
+    pub flush: FlushPolicy,
+}
+
+/// Starts the engine. The thread ends after `Shutdown` or `Halt`, with the state flushed and the
+/// log synced.
+pub fn start(parts: Parts, handle: &EngineHandle, events: Receiver<Event>) -> std::io::Result<JoinHandle<()>> {
+    let flusher = Flusher::start(parts.node.store().clone(), handle.clone())?;
+    let body = move || {
+        let me = parts.transport.me();
+        let flushed_bytes = parts.node.store().written_bytes();
+        let flushed_mono_ns = parts.clock.mono_ns();
+        let mut engine = Engine {
+            me,
+            node: parts.node,
+            clock: parts.clock,
+            log: parts.log,
+            transport: parts.transport,
+            replies: parts.replies,
+            gateway: parts.gateway,
+            policy: parts.flush,
+            flusher,
+            flushing: false,
+            flush_wanted: false,
+            flushed_bytes,
+            flushed_mono_ns,
+            persist_last: 0,
+            persisted: 0,
+            held: VecDeque::new(),
+            out: BTreeMap::new(),
+            appends: Vec::new(),
+            wake_at_ns: None,
+            stopped: false,
+        };
+        engine.take(parts.first);
+        engine.hand_out();
+        engine.run(&events);
+        engine.end();
+    };
+    std::thread::Builder::new().name("engine".into()).spawn(body)
+}
+
+struct Engine {
+    me: NodeId,
+    node: ServerNode,
+    clock: Arc<NodeClock>,
+    log: LogWriter,
+    transport: Arc<Transport>,
+    replies: Arc<Replies>,
+    gateway: Arc<Mutex<Gateway>>,
+    policy: FlushPolicy,
+    flusher: Flusher,
+    flushing: bool,
+    flush_wanted: bool,
+    flushed_bytes: u64,
+    flushed_mono_ns: i64,
+    /// The last step with writes, and the last that is durable.
+    persist_last: u64,
+    persisted: u64,
+    /// Messages that wait for a step's writes.
+    held: VecDeque<(u64, Vec<(NodeId, NodeMessage)>)>,
+    /// What leaves at the end of the turn.
+    out: BTreeMap<NodeId, Vec<Bytes>>,
+    appends: Vec<Append>,
+    wake_at_ns: Option<i64>,
+    stopped: bool,
+}
+
+impl Engine {
+    fn run(&mut self, events: &Receiver<Event>) {
+        while !self.stopped {
+            match events.recv_timeout(self.wait()) {
+                Ok(event) => self.turn(event, events),
+                Err(RecvTimeoutError::Timeout) => self.step(NodeInput::Tick),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Timers that fell due while there were events to take in.
+            if !self.stopped && self.wake_at_ns.is_some_and(|at| at <= self.clock.mono_ns()) {
+                self.step(NodeInput::Tick);
+            }
+            self.hand_out();
+            self.flush_if_due();
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let Some(at) = self.wake_at_ns else { return WAIT_MAX };
+        let ns = at.saturating_sub(self.clock.mono_ns()).max(0);
+        Duration::from_nanos(ns.unsigned_abs()).min(WAIT_MAX)
+    }
+
+    fn turn(&mut self, first: Event, events: &Receiver<Event>) {
+        self.event(first);
+        for _ in 1..EVENTS_PER_TURN_MAX {
+            match events.try_recv() {
+                Ok(event) if !self.stopped => self.event(event),
+                Ok(_) | Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Messages { from, messages } => {
+                for message in messages {
+                    self.step(NodeInput::Message { from, message });
+                }
+            }
+            Event::Requests(requests) => {
+                for request in requests {
+                    self.step(NodeInput::Message { from: self.me, message: NodeMessage::Request(request) });
+                }
+            }
+            Event::Persisted(number) => {
+                self.persisted = number;
+                while self.held.front().is_some_and(|(waits_for, _)| *waits_for <= number) {
+                    let (_, messages) = self.held.pop_front().expect("looked at above");
+                    self.send(messages);
+                }
+                self.step(NodeInput::Persisted(number));
+            }
+            Event::Flushed(applied) => {
+                self.flushing = false;
+                self.step(NodeInput::StateDurable(applied));
+            }
+            Event::Query(look) => look(&self.node, self.clock.now()),
+            Event::Shutdown => self.step(NodeInput::Shutdown),
+            Event::Halt => self.stopped = true,
+        }
+    }
+
+    fn step(&mut self, input: NodeInput) {
+        let ready = self.node.step(self.clock.now(), input);
+        self.take(ready);
+    }
+
+    /// Sorts the effects of one step.
+    fn take(&mut self, ready: NodeReady) {
+        if let Some(why) = ready.fatal {
+            crate::fatal(&why);
+        }
+        for note in &ready.notes {
+            tracing::info!("{note}");
+        }
+        self.send(ready.messages);
+        if ready.persist > 0 {
+            self.persist_last = ready.persist;
+            self.appends.push(Append { persist: ready.persist, writes: ready.writes, sync: ready.sync });
+        } else if !ready.writes.is_empty() {
+            crate::fatal("a step has log writes and no number for them");
+        }
+        if !ready.after_sync.is_empty() {
+            // Without writes of its own, it may still vouch for those on their way.
+            if self.persist_last > self.persisted {
+                self.held.push_back((self.persist_last, ready.after_sync));
+            } else {
+                self.send(ready.after_sync);
+            }
+        }
+        if !ready.replies.is_empty() {
+            // A fresh reading: the process may have been stopped since the step began.
+            let now = self.clock.now();
+            for outgoing in ready.replies {
+                let to = outgoing.to;
+                match outgoing.seal(now) {
+                    NodeMessage::Reply { id, reply } if to == self.me => self.replies.deliver(id, reply),
+                    message => self.send(vec![(to, message)]),
+                }
+            }
+        }
+        if ready.ranges_changed {
+            self.tell_gateway();
+        }
+        self.flush_wanted |= ready.flush_state;
+        self.wake_at_ns = ready.wake_at_ns;
+        self.stopped |= ready.stopped;
+    }
+
+    fn send(&mut self, messages: Vec<(NodeId, NodeMessage)>) {
+        for (to, message) in messages {
+            assert!(to != self.me, "a message of the node to itself: {message:?}");
+            self.out.entry(to).or_default().push(message.encode());
+        }
+    }
+
+    fn hand_out(&mut self) {
+        for append in self.appends.drain(..) {
+            self.log.append(append);
+        }
+        for (to, messages) in &mut self.out {
+            if !messages.is_empty() {
+                self.transport.send(*to, std::mem::take(messages));
+            }
+        }
+    }
+
+    fn tell_gateway(&self) {
+        let ranges = self.node.ranges();
+        let mut gateway = self.gateway.lock().expect("no thread panics while it holds the gateway");
+        for (range, leader) in ranges {
+            let group = range.group;
+            gateway.router.learn_range(range);
+            if leader.is_some() {
+                gateway.router.learn_leader(group, leader);
+            }
+        }
+    }
+
+    fn flush_if_due(&mut self) {
+        if self.flushing {
+            return;
+        }
+        let written = self.node.store().written_bytes();
+        let now_ns = self.clock.mono_ns();
+        let unflushed = written - self.flushed_bytes;
+        let aged = unflushed > 0 && now_ns - self.flushed_mono_ns >= self.policy.ns;
+        if self.flush_wanted || aged || unflushed >= self.policy.bytes {
+            self.flushing = true;
+            self.flush_wanted = false;
+            self.flushed_bytes = written;
+            self.flushed_mono_ns = now_ns;
+            self.flusher.flush(self.node.applied());
+        }
+    }
+
+    /// The last flush, so that the next start has nothing to replay.
+    fn end(mut self) {
+        self.hand_out();
+        self.log.finish();
+        if let Err(err) = self.node.store().flush() {
+            crate::fatal(&err.to_string());
+        }
+    }
+}
+
+/// The thread that flushes the state while the engine goes on.
+struct Flusher {
+    queue: std::sync::mpsc::Sender<Vec<(GroupId, Slot)>>,
+}
+
+impl Flusher {
+    fn start(state: RocksState, engine: EngineHandle) -> std::io::Result<Flusher> {
+        let (queue, jobs) = channel::<Vec<(GroupId, Slot)>>();
+        let body = move || {
+            while let Ok(applied) = jobs.recv() {
+                match state.flush() {
+                    Ok(()) => {
+                        if engine.send_blocking(Event::Flushed(applied)).is_err() {
+                            return;
+                        }
+                    }
+                    Err(err) => crate::fatal(&err.to_string()),
+                }
+            }
+        };
+        std::thread::Builder::new().name("state-flusher".into()).spawn(body)?;
+        Ok(Flusher { queue })
+    }
+
+    fn flush(&self, applied: Vec<(GroupId, Slot)>) {
+        // The thread only ends with the engine.
+        let _ = self.queue.send(applied);
+    }
+}

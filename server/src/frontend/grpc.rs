@@ -1,0 +1,258 @@
+//! The project's own client API, over gRPC.
+//!
+//! A session is one bidirectional stream and one task: requests are answered in order, one at a
+//! time. Rows leave in chunks through a short queue, so a client that does not read holds its
+//! statement back and nothing else. When the stream ends, or its client is gone while a statement
+//! runs, the session is dropped, and its open transaction is rolled back by that.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use futures::Stream;
+use proto::v1::client_message::Body as Asked;
+use proto::v1::database_server::Database;
+use proto::v1::server_message::Body as Answer;
+use proto::v1::{
+    ClientMessage, Columns, Hello, NodeAddress, Prepared, Row, Rows, ServerMessage, StatusRequest, StatusResponse,
+    StopRequest, StopResponse,
+};
+use sql::SqlError;
+use sql::sink::{ColumnInfo, Completion, Notice, Sink};
+use sql::types::Datum;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::gateway::GatewayEngine;
+use crate::metrics::{add, get};
+use crate::wire;
+
+/// The largest message of a client, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// The longest text of statements, in bytes.
+const SQL_BYTES_MAX: usize = 16 << 20;
+/// Rows of one message, in bytes, about.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Messages that may wait for a client to read them.
+const MESSAGES_QUEUED_MAX: usize = 16;
+
+type SqlDatabase = sql::Database<GatewayEngine>;
+type SqlSession = sql::Session<GatewayEngine>;
+type Out = mpsc::Sender<Result<ServerMessage, Status>>;
+
+/// The `Database` service of a node.
+pub struct DatabaseService {
+    engine: GatewayEngine,
+    database: Arc<SqlDatabase>,
+    sessions_max: u64,
+    stop: Arc<Notify>,
+}
+
+impl DatabaseService {
+    /// Serves sessions over this engine, so many at most. `stop` is told when a client asks the node
+    /// to stop.
+    pub fn new(engine: GatewayEngine, sessions_max: u64, stop: Arc<Notify>) -> DatabaseService {
+        let database = Arc::new(SqlDatabase::new(engine.clone()));
+        DatabaseService { engine, database, sessions_max, stop }
+    }
+
+    fn hello(&self) -> Hello {
+        let identity = self.engine.transport().identity();
+        let nodes = identity.peers.iter().map(|(node, address)| NodeAddress { node, address: address.into() });
+        Hello {
+            node: identity.node,
+            version: crate::VERSION.to_string(),
+            nodes: nodes.collect(),
+            cluster_id: identity.cluster_id.clone(),
+        }
+    }
+}
+
+/// Counts one session for as long as it lives.
+struct Counted(GatewayEngine);
+
+impl Counted {
+    fn new(engine: &GatewayEngine) -> Counted {
+        add(&engine.metrics().sessions_open, 1);
+        Counted(engine.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics().sessions_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tonic::async_trait]
+impl Database for DatabaseService {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<ServerMessage, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<ClientMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let counted = Counted::new(&self.engine);
+        if get(&self.engine.metrics().sessions_open) > self.sessions_max {
+            let max = self.sessions_max;
+            return Err(Status::resource_exhausted(format!("too many sessions: this node takes {max}")));
+        }
+        let (out, answers) = mpsc::channel(MESSAGES_QUEUED_MAX);
+        let session = SqlSession::new(self.database.clone());
+        let hello = self.hello();
+        let asked = request.into_inner();
+        tokio::spawn(async move {
+            let _counted = counted;
+            let sink = WireSink { out: out.clone(), ready: Vec::new(), started: Instant::now() };
+            tokio::select! {
+                () = converse(session, asked, sink, hello) => {}
+                // The client is gone. A statement in progress ends where it is.
+                () = out.closed() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(wire::node_status(self.engine.status().await)))
+    }
+
+    async fn stop(&self, _: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
+        tracing::info!("a client asks the node to stop");
+        self.stop.notify_one();
+        Ok(Response::new(StopResponse {}))
+    }
+}
+
+/// Answers requests until the stream ends.
+async fn converse(mut session: SqlSession, mut asked: Streaming<ClientMessage>, mut sink: WireSink, hello: Hello) {
+    sink.push(Answer::Hello(hello));
+    if sink.send_ready(&session).await.is_err() {
+        return;
+    }
+    loop {
+        let message = match asked.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(status) => {
+                tracing::debug!("a session ended: {status}");
+                return;
+            }
+        };
+        sink.started = Instant::now();
+        if let Err(err) = answer(&mut session, message, &mut sink).await {
+            sink.push(Answer::Error(wire::error(err)));
+        }
+        if sink.send_ready(&session).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(session: &mut SqlSession, message: ClientMessage, sink: &mut WireSink) -> Result<(), SqlError> {
+    match message.body {
+        None => Err(SqlError::new("08P01", "a request without a body")),
+        Some(Asked::Execute(execute)) => {
+            check_length(&execute.sql)?;
+            session.execute(&execute.sql, wire::datums(execute.parameters), sink).await
+        }
+        Some(Asked::Prepare(prepare)) => {
+            check_length(&prepare.sql)?;
+            let info = session.prepare(&prepare.name, &prepare.sql).await?;
+            let prepared = Prepared {
+                parameters: info.parameters.into_iter().map(|ty| wire::data_type(ty).into()).collect(),
+                columns: wire::columns(info.columns),
+            };
+            sink.push(Answer::Prepared(prepared));
+            Ok(())
+        }
+        Some(Asked::ExecutePrepared(execute)) => {
+            session.execute_prepared(&execute.name, wire::datums(execute.parameters), sink).await
+        }
+        Some(Asked::ClosePrepared(close)) => {
+            session.close_prepared(&close.name);
+            Ok(())
+        }
+    }
+}
+
+fn check_length(sql: &str) -> Result<(), SqlError> {
+    if sql.len() <= SQL_BYTES_MAX {
+        return Ok(());
+    }
+    let detail = format!("It has {} bytes, and at most {SQL_BYTES_MAX} are allowed.", sql.len());
+    Err(SqlError::new("54000", "the text of the statement is too long").detail(detail))
+}
+
+/// Turns a session's results into messages.
+struct WireSink {
+    out: Out,
+    /// Messages that leave with the next one that waits for the client.
+    ready: Vec<ServerMessage>,
+    /// When the statement began.
+    started: Instant,
+}
+
+impl WireSink {
+    fn push(&mut self, body: Answer) {
+        self.ready.push(ServerMessage { body: Some(body) });
+    }
+
+    async fn flush(&mut self) -> Result<(), SqlError> {
+        for message in self.ready.drain(..) {
+            let gone = |_| SqlError::new("08006", "the client is gone");
+            self.out.send(Ok(message)).await.map_err(gone)?;
+        }
+        Ok(())
+    }
+
+    async fn send_ready(&mut self, session: &SqlSession) -> Result<(), SqlError> {
+        self.push(Answer::Ready(wire::session_state(session.state())));
+        self.flush().await
+    }
+
+    fn push_rows(&mut self, chunk: &mut Vec<Row>) {
+        let rows = std::mem::take(chunk);
+        self.push(Answer::Rows(Rows { rows }));
+    }
+}
+
+impl Sink for WireSink {
+    async fn columns(&mut self, columns: Vec<ColumnInfo>) -> Result<(), SqlError> {
+        // Not flushed: a small result leaves in one piece.
+        self.push(Answer::Columns(Columns { columns: wire::columns(columns) }));
+        Ok(())
+    }
+
+    async fn rows(&mut self, rows: Vec<Vec<Datum>>) -> Result<(), SqlError> {
+        let mut chunk = Vec::new();
+        let (mut bytes, mut large) = (0, false);
+        for row in rows {
+            bytes += row.iter().map(Datum::size_bytes).sum::<usize>();
+            chunk.push(wire::row(row));
+            if bytes >= CHUNK_BYTES {
+                self.push_rows(&mut chunk);
+                self.flush().await?;
+                bytes = 0;
+                large = true;
+            }
+        }
+        if !chunk.is_empty() {
+            self.push_rows(&mut chunk);
+        }
+        if large || self.ready.len() >= MESSAGES_QUEUED_MAX { self.flush().await } else { Ok(()) }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let elapsed_ns = i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        self.started = Instant::now();
+        self.push(Answer::Complete(wire::complete(Completion { elapsed_ns, ..completion })));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        let message = format!("{}:  {}", notice.severity, notice.message);
+        self.push(Answer::Notice(proto::v1::Notice { message }));
+    }
+}

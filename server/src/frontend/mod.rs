@@ -1,0 +1,3 @@
+//! The front-ends: thin translations between a protocol and `sql::Session`.
+
+pub mod grpc;

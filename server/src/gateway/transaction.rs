@@ -1,0 +1,234 @@
+//! One read-write transaction of a session, and the task that keeps idle ones alive.
+//!
+//! The transaction's state is shared by the session's object and the node's list of open
+//! transactions. While an operation runs, its driver steps the state, keepalives included; while
+//! the session is idle, the node's ticker does. `busy` says which.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use sql::engine::{CommitInfo, Transaction};
+use txn::client::{ClientError, ClientInput, ClientReady, Outcome, ReadWrite};
+use txn::{LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
+
+use super::{Inbox, Shared};
+
+/// How often idle transactions are looked at. A transaction is lost after
+/// `NodeOptions::txn_idle_ns` of silence, which is many times this.
+const TICK: Duration = Duration::from_millis(250);
+
+/// The open transactions of a node, in the order in which they began.
+#[derive(Default)]
+pub(super) struct OpenTxns {
+    next: AtomicU64,
+    txns: Mutex<BTreeMap<u64, Weak<Open>>>,
+}
+
+impl OpenTxns {
+    fn add(&self, txn: &Arc<Open>) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.txns).insert(number, Arc::downgrade(txn));
+        number
+    }
+
+    fn remove(&self, number: u64) {
+        lock(&self.txns).remove(&number);
+    }
+
+    fn all(&self) -> Vec<Arc<Open>> {
+        lock(&self.txns).values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// A transaction and what came for it.
+struct Open {
+    state: Mutex<State>,
+    inbox: Arc<Inbox>,
+}
+
+struct State {
+    txn: ReadWrite,
+    /// An operation of the session is in progress.
+    busy: bool,
+    /// When an idle transaction wants its next tick.
+    wake_at_ns: Option<i64>,
+    /// Requests that may still get a reply.
+    sent: Vec<u64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no thread panics while it holds a transaction")
+}
+
+/// A transaction of a session. Dropping it rolls it back.
+pub struct GatewayTxn {
+    shared: Arc<Shared>,
+    open: Arc<Open>,
+    number: u64,
+    id: TxnId,
+    priority: Priority,
+    ended: bool,
+}
+
+impl GatewayTxn {
+    pub(super) fn begin(shared: Arc<Shared>, priority: Option<Priority>) -> GatewayTxn {
+        let now = shared.now();
+        let (id, own) = shared.gateway().begin(now);
+        let priority = priority.unwrap_or(own);
+        let txn = ReadWrite::new(id, priority);
+        let state = State { txn, busy: false, wake_at_ns: None, sent: Vec::new() };
+        let open = Arc::new(Open { state: Mutex::new(state), inbox: Arc::new(Inbox::default()) });
+        let number = shared.open.add(&open);
+        GatewayTxn { shared, open, number, id, priority, ended: false }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.open.state)
+    }
+
+    /// Runs one operation to its end.
+    async fn drive(&mut self, input: ClientInput) -> Outcome {
+        // Also when this future is dropped: then the transaction is about to be, too.
+        let mut ready = {
+            let mut state = self.state();
+            state.busy = true;
+            let mut ready = absorb(&self.shared, &mut state, self.open.inbox.take());
+            // What came while the session was idle cannot end an operation that has not begun.
+            assert!(ready.outcome.is_none(), "an idle transaction had an outcome");
+            let more = self.shared.step(&mut state.txn, input);
+            ready.sends.extend(more.sends);
+            ready.outcome = more.outcome;
+            ready.wake_at_ns = more.wake_at_ns;
+            note_sends(&mut state, &ready);
+            ready
+        };
+        loop {
+            self.shared.send(std::mem::take(&mut ready.sends), &self.open.inbox);
+            if let Some(outcome) = ready.outcome {
+                let mut state = self.state();
+                state.busy = false;
+                state.wake_at_ns = ready.wake_at_ns;
+                return outcome;
+            }
+            self.shared.wait(&self.open.inbox, ready.wake_at_ns).await;
+            let mut state = self.state();
+            ready = self.shared.step_all(&mut state.txn, self.open.inbox.take());
+            note_sends(&mut state, &ready);
+        }
+    }
+}
+
+/// Takes in replies that came while the session was idle.
+fn absorb(shared: &Shared, state: &mut State, inputs: Vec<ClientInput>) -> ClientReady {
+    let mut all = ClientReady::default();
+    for input in inputs {
+        let ready = shared.step(&mut state.txn, input);
+        all.sends.extend(ready.sends);
+        all.wake_at_ns = ready.wake_at_ns;
+    }
+    all
+}
+
+fn note_sends(state: &mut State, ready: &ClientReady) {
+    state.sent.extend(ready.sends.iter().map(|(_, request)| request.id));
+}
+
+impl Transaction for GatewayTxn {
+    fn id(&self) -> TxnId {
+        self.id
+    }
+
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    async fn read(&mut self, ops: Vec<ReadOp>, mode: LockMode) -> Result<Vec<ReadResult>, ClientError> {
+        match self.drive(ClientInput::Read { ops, mode }).await {
+            Outcome::Rows { results, .. } => Ok(results),
+            Outcome::Failed(err) => Err(err),
+            outcome => unreachable!("a read ended with {outcome:?}"),
+        }
+    }
+
+    fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError> {
+        self.state().txn.buffer(mutations)
+    }
+
+    fn mark(&self) -> usize {
+        self.state().txn.mark()
+    }
+
+    fn undo_to(&mut self, mark: usize) {
+        self.state().txn.undo_to(mark);
+    }
+
+    fn lock_wait_ns(&self) -> i64 {
+        self.state().txn.lock_wait_ns()
+    }
+
+    async fn commit(mut self) -> Result<CommitInfo, ClientError> {
+        let outcome = self.drive(ClientInput::Commit).await;
+        self.ended = true;
+        match outcome {
+            Outcome::Committed(report) => Ok(CommitInfo {
+                txn: self.id,
+                commit_ts: report.commit_ts,
+                participants: report.participants.iter().map(|group| group.0).collect(),
+                timing: report.timing,
+                total_ns: report.total_ns,
+            }),
+            Outcome::Failed(err) => Err(err),
+            outcome => unreachable!("a commit ended with {outcome:?}"),
+        }
+    }
+
+    async fn rollback(self) {
+        // Dropping it sends the aborts; nobody waits for their answers.
+    }
+}
+
+impl Drop for GatewayTxn {
+    fn drop(&mut self) {
+        self.shared.open.remove(self.number);
+        let mut state = self.state();
+        // The ticker may still hold it.
+        state.busy = true;
+        for id in std::mem::take(&mut state.sent) {
+            self.shared.replies.forget(id);
+        }
+        if self.ended {
+            return;
+        }
+        let ready = self.shared.step(&mut state.txn, ClientInput::Rollback);
+        drop(state);
+        self.shared.send_and_forget(ready.sends);
+    }
+}
+
+/// Keeps the locks of idle sessions' transactions, and takes in that some were lost. Runs for ever.
+pub async fn keep_alive(engine: super::GatewayEngine) {
+    let shared = engine.shared;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now_ns = shared.clock.mono_ns();
+        for open in shared.open.all() {
+            let sends = {
+                let mut state = lock(&open.state);
+                if state.busy || state.wake_at_ns.is_none_or(|at| at > now_ns) {
+                    continue;
+                }
+                let mut ready = absorb(&shared, &mut state, open.inbox.take());
+                let tick = shared.step(&mut state.txn, ClientInput::Tick);
+                ready.sends.extend(tick.sends);
+                state.wake_at_ns = tick.wake_at_ns;
+                note_sends(&mut state, &ready);
+                ready.sends
+            };
+            shared.send(sends, &open.inbox);
+        }
+    }
+}

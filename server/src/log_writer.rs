@@ -1,0 +1,121 @@
+//! The thread that makes log writes durable: one fsync for everything that is waiting.
+//!
+//! While one sync runs, the writes of further steps queue up; the next one takes them all. So the
+//! more there is to do, the more each sync serves (group commit over all groups of the node).
+//!
+//! A failure ends the process. After a failed sync nobody knows what is on the disk, and a second
+//! try may report success for pages that the kernel has already dropped (I14).
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use paxos::{GroupId, Write};
+
+use crate::metrics::{Metrics, add};
+use crate::storage::LogStore;
+
+/// The writes of one step.
+pub struct Append {
+    /// Its number.
+    pub persist: u64,
+    /// In order.
+    pub writes: Vec<(GroupId, Write)>,
+    /// Whether something waits for it.
+    pub sync: bool,
+}
+
+/// Steps whose writes go into one batch at most.
+const STEPS_MAX: usize = 4096;
+
+/// Hands writes to the thread. When it is dropped, the thread finishes what is queued and ends.
+pub struct LogWriter {
+    queue: Sender<Append>,
+    thread: JoinHandle<()>,
+}
+
+impl LogWriter {
+    /// Starts the thread. `durable` is called with the number of a step once it and all before it
+    /// are durable.
+    pub fn start(
+        store: LogStore,
+        metrics: Arc<Metrics>,
+        durable: impl Fn(u64) + Send + 'static,
+    ) -> std::io::Result<LogWriter> {
+        let (queue, receiver) = channel();
+        let body = move || run(&store, &receiver, &metrics, durable);
+        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(body)?;
+        Ok(LogWriter { queue, thread })
+    }
+
+    /// Queues writes. What is queued is bounded by what the groups may have in flight.
+    pub fn append(&self, append: Append) {
+        // The thread only ends before us by ending the process.
+        let _ = self.queue.send(append);
+    }
+
+    /// Waits until everything queued is written.
+    pub fn finish(self) {
+        drop(self.queue);
+        let _ = self.thread.join();
+    }
+}
+
+fn run(store: &LogStore, queue: &Receiver<Append>, metrics: &Metrics, durable: impl Fn(u64)) {
+    let mut batch: Vec<Append> = Vec::new();
+    // Written, but not synced yet.
+    let mut unsynced = false;
+    while let Ok(first) = queue.recv() {
+        batch.push(first);
+        while batch.len() < STEPS_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            batch.push(next);
+        }
+        let sync = batch.iter().any(|append| append.sync);
+        let persist = batch.last().expect("it holds at least one").persist;
+        match store.append(batch.iter().flat_map(|append| &append.writes), sync) {
+            Ok(bytes) => {
+                add(&metrics.log_bytes, bytes as u64);
+                unsynced = !sync;
+                if sync {
+                    add(&metrics.fsyncs, 1);
+                    durable(persist);
+                }
+            }
+            Err(err) => crate::fatal(&err.to_string()),
+        }
+        batch.clear();
+    }
+    if unsynced && let Err(err) = store.append(std::iter::empty(), true) {
+        crate::fatal(&err.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::get;
+    use paxos::{HardState, Slot};
+
+    #[test]
+    fn queued_steps_share_syncs_and_unsynced_ones_ride_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let (report, reports) = channel();
+        let store = LogStore::open(folder.path()).unwrap();
+        let writer = LogWriter::start(store, metrics.clone(), move |n| report.send(n).unwrap()).unwrap();
+        for n in 1..=100u64 {
+            let hard = HardState { chosen: Slot(n), ..HardState::default() };
+            let writes = vec![(GroupId(1), Write::HardState(hard))];
+            writer.append(Append { persist: n, writes, sync: n % 10 == 0 });
+        }
+        writer.finish();
+        let reports: Vec<u64> = reports.iter().collect();
+        assert!(reports.is_sorted() && reports.last() == Some(&100), "{reports:?}");
+        assert_eq!(get(&metrics.fsyncs), reports.len() as u64);
+        assert!(get(&metrics.fsyncs) <= 10);
+        let logs = LogStore::open(folder.path()).unwrap().load().unwrap();
+        assert_eq!(logs[&GroupId(1)].hard.chosen, Slot(100));
+    }
+}

@@ -1,0 +1,261 @@
+//! `meridian start`: puts a node together, runs it, and takes it apart.
+
+use std::io::Read as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use paxos::{GroupId, NodeId};
+use proto::v1::database_server::DatabaseServer;
+use proto::v1::peer_server::PeerServer;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use txn::client::{Gateway, GatewayOptions};
+use txn::node::Node;
+use txn::{NodeOptions, RangeDescriptor};
+
+use crate::clock::NodeClock;
+use crate::config::{Config, LogFormat, StartArgs};
+use crate::engine::{self, EngineHandle, Event, FlushPolicy};
+use crate::frontend::grpc::{DatabaseService, MESSAGE_BYTES_MAX};
+use crate::gateway::{About, GatewayEngine, Replies, admin, keep_alive};
+use crate::log_writer::LogWriter;
+use crate::metrics::Metrics;
+use crate::storage::{DataFolder, LogStore, RocksState, StateOptions};
+use crate::transport::{self, Identity, PeerService, Transport};
+
+/// How often the clock is compared with the peers'.
+const JUDGE_EVERY: Duration = Duration::from_millis(200);
+/// How long the last messages may take to leave.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// HTTP/2 pings find clients that are gone.
+const CLIENT_PING_INTERVAL: Duration = Duration::from_secs(10);
+const CLIENT_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams of one connection: a client may have many sessions on it.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Flow control must not throttle a batch of a peer.
+const WINDOW_BYTES: u32 = 8 << 20;
+
+/// Runs a node until it is told to stop.
+pub async fn run(args: StartArgs) -> anyhow::Result<()> {
+    let config = args.check()?;
+    admin::check_epsilon(&config.clock, config.lease_ns).map_err(|why| anyhow!("--clock: {why}"))?;
+    start_log(&args)?;
+    let stop = Arc::new(Notify::new());
+    watch_for_stop(&stop, args.stop_with_stdin)?;
+
+    let listener = listen(&config.listen).await?;
+    let folder = DataFolder::open(&config.data, config.node, &config.peers)?;
+    let node = Parts::open(&config, &folder)?;
+    tracing::info!(
+        node = config.node, listen = %config.listen, cluster = folder.cluster_id(), data = %config.data.display(),
+        clock = %config.clock, version = crate::VERSION, "the node starts"
+    );
+    node.serve(listener, stop).await
+}
+
+fn start_log(args: &StartArgs) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    // A panic is a broken invariant of ours: the node stops, and a restart recovers from its log.
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        tracing::error!("the node stops: {panic}\n{backtrace}");
+        std::process::exit(101);
+    }));
+    Ok(())
+}
+
+/// SIGTERM, SIGINT and, if asked, the end of standard input stop the node.
+fn watch_for_stop(stop: &Arc<Notify>, stdin: bool) -> anyhow::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                stop.notify_one();
+            }
+        });
+    }
+    if stdin {
+        let stop = stop.clone();
+        let watch = move || {
+            // An error is an end as well.
+            let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+            stop.notify_one();
+        };
+        std::thread::Builder::new().name("stdin".into()).spawn(watch)?;
+    }
+    Ok(())
+}
+
+async fn listen(address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|err| match err.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow!("could not listen on {address}: address already in use"),
+        _ => anyhow!("could not listen on {address}: {err}"),
+    })
+}
+
+/// Everything of a running node but its sockets.
+struct Parts {
+    clock: Arc<NodeClock>,
+    metrics: Arc<Metrics>,
+    transport: Arc<Transport>,
+    replies: Arc<Replies>,
+    handle: EngineHandle,
+    engine: std::thread::JoinHandle<()>,
+    gateway: GatewayEngine,
+    sessions_max: u64,
+    lease_ns: i64,
+}
+
+impl Parts {
+    /// Opens the stores and starts the threads.
+    fn open(config: &Config, folder: &DataFolder) -> anyhow::Result<Parts> {
+        let voters = config.peers.ids();
+        let nodes: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
+        let me = NodeId(config.node);
+        let clock = Arc::new(NodeClock::new(config.node, voters, config.clock.clone()));
+        let metrics = Arc::new(Metrics::default());
+        let identity =
+            Identity { node: config.node, cluster_id: folder.cluster_id().to_string(), peers: config.peers.clone() };
+        let transport = Arc::new(Transport::new(identity, metrics.clone()));
+        let replies = Arc::new(Replies::default());
+
+        let store = LogStore::open(&folder.log())?;
+        let logs = store.load()?;
+        let state = RocksState::open(&folder.state(), &StateOptions::default())?;
+        let rng = ChaCha8Rng::from_seed(crate::clock::seed().context("no randomness")?);
+        let (node, first) = Node::new(options(config, &nodes), state, logs, clock.now(), rng)?;
+
+        // Above the numbers of any earlier process of this node, whose late replies may still come.
+        let first_request = u64::try_from(clock.system_ns()).unwrap_or(1);
+        let gateway_options = GatewayOptions {
+            request_timeout_ns: config.lease_ns.clamp(500_000_000, 3_000_000_000),
+            ..GatewayOptions::default()
+        };
+        let gateway = Arc::new(Mutex::new(Gateway::new(me, nodes, gateway_options, first_request)));
+
+        let (handle, events) = EngineHandle::channel();
+        let durable = {
+            let handle = handle.clone();
+            move |number| {
+                // The engine ends only once nothing is waiting for this any more.
+                let _ = handle.send_blocking(Event::Persisted(number));
+            }
+        };
+        let log = LogWriter::start(store, metrics.clone(), durable)?;
+        let parts = engine::Parts {
+            node,
+            first,
+            clock: clock.clone(),
+            log,
+            transport: transport.clone(),
+            replies: replies.clone(),
+            gateway: gateway.clone(),
+            flush: FlushPolicy { bytes: config.state_flush_bytes, ns: config.state_flush_ns },
+        };
+        let engine = engine::start(parts, &handle, events)?;
+        let about = About {
+            data_dir: folder.path().display().to_string(),
+            lease_ns: config.lease_ns,
+            started_mono_ns: clock.mono_ns(),
+        };
+        let gateway = GatewayEngine::new(
+            gateway,
+            clock.clone(),
+            handle.clone(),
+            transport.clone(),
+            replies.clone(),
+            metrics.clone(),
+            about,
+        );
+        let (sessions_max, lease_ns) = (config.sessions_max, config.lease_ns);
+        Ok(Parts { clock, metrics, transport, replies, handle, engine, gateway, sessions_max, lease_ns })
+    }
+
+    async fn serve(self, listener: TcpListener, stop: Arc<Notify>) -> anyhow::Result<()> {
+        self.transport.start(&self.clock, &self.replies);
+        tokio::spawn(keep_alive(self.gateway.clone()));
+        let clock = self.clock.clone();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(JUDGE_EVERY);
+            loop {
+                ticks.tick().await;
+                clock.judge();
+            }
+        });
+
+        let peer = PeerService::new(
+            self.transport.clone(),
+            self.clock.clone(),
+            self.handle.clone(),
+            self.replies.clone(),
+            self.metrics.clone(),
+        );
+        let database = DatabaseService::new(self.gateway.clone(), self.sessions_max, stop.clone());
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(CLIENT_PING_INTERVAL))
+            .http2_keepalive_timeout(Some(CLIENT_PING_TIMEOUT))
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .add_service(PeerServer::new(peer).max_decoding_message_size(transport::BATCH_BYTES_MAX))
+            .add_service(
+                DatabaseServer::new(database)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        let server = tokio::spawn(server);
+
+        stop.notified().await;
+        tracing::info!("the node hands over and stops");
+        let Parts { engine, handle, transport, lease_ns, .. } = self;
+        // A lease that nobody takes over runs out by itself.
+        let patience = Duration::from_nanos(lease_ns.unsigned_abs()) * 2 + Duration::from_secs(1);
+        let ended = tokio::task::spawn_blocking(move || {
+            // Its panic has stopped the process already.
+            let _ = engine.join();
+        });
+        tokio::pin!(ended);
+        handle.send(Event::Shutdown).await.ok();
+        if tokio::time::timeout(patience, &mut ended).await.is_err() {
+            tracing::warn!("no peer took over in time; stopping without that");
+            handle.send(Event::Halt).await.ok();
+            ended.await.ok();
+        }
+        let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
+        while !transport.drained() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // What was taken from the queues is still on its way to the sockets.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        server.abort();
+        tracing::info!("the node has stopped");
+        Ok(())
+    }
+}
+
+/// The node's options: a new cluster has one group for the catalogue and one for all tables.
+fn options(config: &Config, nodes: &[NodeId]) -> NodeOptions {
+    let mut options = NodeOptions::new(NodeId(config.node), nodes.to_vec(), config.lease_ns);
+    options.version_retention_ns = config.retention_ns;
+    options.outcome_retention_ns = options.outcome_retention_ns.max(config.retention_ns);
+    let group = |number: u64, span| {
+        let leader = nodes[number as usize % nodes.len()];
+        (RangeDescriptor { group: GroupId(number), span, epoch: 1 }, leader)
+    };
+    options.bootstrap = vec![group(0, sql::system_span()), group(1, sql::user_span())];
+    options
+}

@@ -1,0 +1,222 @@
+//! Whose data folder this is.
+//!
+//! A folder that is given to the wrong node, or to a node of another cluster, would break promises
+//! that were made in its log. So the first start writes down who the node is and which nodes its
+//! cluster has, and every later start must agree. Addresses may change, numbers may not.
+//!
+//! The cluster's name is derived from the peer list of its first start, so that all nodes arrive at
+//! the same one without talking to each other, and two clusters whose nodes are pointed at each
+//! other by mistake find out.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Peers;
+
+/// The format of the data folder that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file system refused.
+    #[error("could not {what} {}: {source}", path.display())]
+    Io {
+        /// `create`, `lock`, `read` or `write`.
+        what: &'static str,
+        /// What was touched.
+        path: PathBuf,
+        /// Its words.
+        source: io::Error,
+    },
+    /// Another process holds the lock.
+    #[error("the data folder {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The IDENTITY file is not one.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Written by another version.
+    #[error("the data folder {} has format {found}, and this version reads format {FORMAT}", folder.display())]
+    Format {
+        /// The folder.
+        folder: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Another node's folder.
+    #[error("the data folder {} belongs to node {found}, not to node {wanted}", folder.display())]
+    OtherNode {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is.
+        found: u64,
+        /// Who asked.
+        wanted: u64,
+    },
+    /// The cluster has other nodes.
+    #[error(
+        "the data folder {} belongs to a cluster of nodes {}, but --peers names {}: the nodes of a cluster are fixed \
+         when it is first started",
+        folder.display(), list(found), list(wanted)
+    )]
+    OtherCluster {
+        /// The folder.
+        folder: PathBuf,
+        /// Its nodes.
+        found: Vec<u64>,
+        /// The nodes given.
+        wanted: Vec<u64>,
+    },
+}
+
+fn list(nodes: &[u64]) -> String {
+    nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    format: u32,
+    node: u64,
+    cluster_id: String,
+    nodes: Vec<u64>,
+}
+
+/// A data folder that is this process's own until it is dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    cluster_id: String,
+    // Holds the lock.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Opens or creates the folder for a node of the cluster with these peers.
+    pub fn open(path: &Path, node: u64, peers: &Peers) -> Result<DataFolder, IdentityError> {
+        fs::create_dir_all(path).map_err(io("create", path))?;
+        let lock = lock(path)?;
+        let file = path.join("IDENTITY");
+        let wanted: Vec<u64> = peers.iter().map(|(id, _)| id).collect();
+        let identity = match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|err| IdentityError::Damaged { path: file.clone(), why: err.to_string() })?,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                let identity = Identity { format: FORMAT, node, cluster_id: cluster_id(peers), nodes: wanted.clone() };
+                write(path, &file, &identity)?;
+                identity
+            }
+            Err(err) => return Err(io("read", &file)(err)),
+        };
+        if identity.format != FORMAT {
+            return Err(IdentityError::Format { folder: path.into(), found: identity.format });
+        }
+        if identity.node != node {
+            return Err(IdentityError::OtherNode { folder: path.into(), found: identity.node, wanted: node });
+        }
+        if identity.nodes != wanted {
+            return Err(IdentityError::OtherCluster { folder: path.into(), found: identity.nodes, wanted });
+        }
+        Ok(DataFolder { path: path.into(), cluster_id: identity.cluster_id, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The cluster's name: 16 hexadecimal digits.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Where the Paxos log lies.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Where the applied state lies.
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+}
+
+fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> IdentityError + 'a {
+    move |source| IdentityError::Io { what, path: path.to_path_buf(), source }
+}
+
+fn lock(folder: &Path) -> Result<File, IdentityError> {
+    let path = folder.join("LOCK");
+    let lock =
+        File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(io("create", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(IdentityError::InUse(folder.to_path_buf())),
+        Err(TryLockError::Error(err)) => Err(io("lock", &path)(err)),
+    }
+}
+
+/// Writes the file so that a crash leaves it whole or absent.
+fn write(folder: &Path, file: &Path, identity: &Identity) -> Result<(), IdentityError> {
+    let draft = folder.join("IDENTITY.new");
+    let mut text = serde_json::to_vec_pretty(identity).expect("an identity is plain JSON");
+    text.push(b'\n');
+    let written = File::create(&draft).and_then(|mut out| out.write_all(&text).and_then(|()| out.sync_all()));
+    written.map_err(io("write", &draft))?;
+    fs::rename(&draft, file).map_err(io("write", file))?;
+    File::open(folder).and_then(|dir| dir.sync_all()).map_err(io("write", folder))
+}
+
+/// A name for the cluster with these peers: FNV-1a over the sorted list.
+fn cluster_id(peers: &Peers) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in peers.to_string().bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers(text: &str) -> Peers {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_folder_is_for_one_node_of_one_cluster_and_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let three = peers("1=a:1,2=b:2,3=c:3");
+        let folder = DataFolder::open(dir.path(), 2, &three).unwrap();
+        let id = folder.cluster_id().to_string();
+        let err = DataFolder::open(dir.path(), 2, &three).unwrap_err();
+        assert!(err.to_string().contains("is in use by another process"), "{err}");
+        drop(folder);
+
+        let err = DataFolder::open(dir.path(), 1, &three).unwrap_err();
+        assert!(err.to_string().contains("belongs to node 2, not to node 1"), "{err}");
+        let err = DataFolder::open(dir.path(), 2, &peers("1=a:1,2=b:2,4=c:3")).unwrap_err();
+        assert!(err.to_string().contains("a cluster of nodes 1, 2, 3, but --peers names 1, 2, 4"), "{err}");
+        let moved = DataFolder::open(dir.path(), 2, &peers("3=c:9,1=a:8,2=b:7")).unwrap();
+        assert_eq!(moved.cluster_id(), id);
+    }
+
+    #[test]
+    fn a_damaged_or_newer_identity_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = peers("1=a:1");
+        fs::write(dir.path().join("IDENTITY"), "{").unwrap();
+        assert!(matches!(DataFolder::open(dir.path(), 1, &one), Err(IdentityError::Damaged { .. })));
+        let newer = r#"{"format":99,"node":1,"cluster_id":"x","nodes":[1]}"#;
+        fs::write(dir.path().join("IDENTITY"), newer).unwrap();
+        assert!(matches!(DataFolder::open(dir.path(), 1, &one), Err(IdentityError::Format { found: 99, .. })));
+    }
+}

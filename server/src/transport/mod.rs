@@ -1,0 +1,156 @@
+//! Messages between nodes: one gRPC stream for each ordered pair, one batch for all that is queued.
+//!
+//! ```text
+//!   engine --encoded messages--> Link (bounded queue) --PeerBatch--> receive --> engine, replies
+//! ```
+//!
+//! - A link connects, says hello, and sends a batch whenever something is queued, and at least every
+//!   [`link::HEARTBEAT`], because each batch also carries the sender's clock (see `truetime::compare`).
+//! - The receiver checks the hello: another cluster, another format, another peer list or a false
+//!   name are refused with a reason that both sides log and `SHOW NODES` shows.
+//! - Nothing is repeated here. Consensus and gateways repeat what got no answer, so a full queue
+//!   or a broken stream loses messages and nothing else.
+//! - Bytes that do not decode end the stream: they are logged and counted, never a panic.
+
+mod link;
+mod receive;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use paxos::NodeId;
+use proto::v1::{NodeAddress, PeerHello};
+
+use crate::clock::NodeClock;
+use crate::config::Peers;
+use crate::gateway::Replies;
+use crate::metrics::Metrics;
+
+pub use link::Link;
+pub use receive::PeerService;
+
+/// The format of the message bodies that this version speaks.
+pub const FORMAT: u32 = 1;
+/// The largest batch that is read, in bytes: a whole transaction and some room.
+pub const BATCH_BYTES_MAX: usize = txn::types::TXN_BYTES_MAX + (16 << 20);
+
+/// Who this node is, as it tells its peers.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its number.
+    pub node: u64,
+    /// Its cluster.
+    pub cluster_id: String,
+    /// The peer list it was started with.
+    pub peers: Peers,
+}
+
+impl Identity {
+    /// The first words on a stream.
+    pub fn hello(&self) -> PeerHello {
+        let nodes = self.peers.iter().map(|(node, address)| NodeAddress { node, address: address.into() }).collect();
+        PeerHello { node: self.node, cluster_id: self.cluster_id.clone(), format: FORMAT, nodes }
+    }
+
+    /// Why a peer with this hello is not one of ours, if so.
+    pub fn refuse(&self, hello: &PeerHello) -> Option<String> {
+        let me = self.node;
+        let them = hello.node;
+        if hello.format != FORMAT {
+            return Some(format!("node {them} speaks message format {}, and node {me} speaks {FORMAT}", hello.format));
+        }
+        let mut theirs: Vec<u64> = hello.nodes.iter().map(|node| node.node).collect();
+        theirs.sort_unstable();
+        let ours = self.peers.ids();
+        if theirs != ours {
+            return Some(format!("the peer lists differ: node {them} names {theirs:?}, and node {me} names {ours:?}"));
+        }
+        if hello.cluster_id != self.cluster_id {
+            return Some(format!(
+                "node {them} is of cluster {}, and node {me} of cluster {}: their first starts had different peer lists",
+                hello.cluster_id, self.cluster_id
+            ));
+        }
+        if them == me {
+            return Some(format!("there are two nodes {me}"));
+        }
+        (!ours.contains(&them)).then(|| format!("node {them} is not in the peer list"))
+    }
+}
+
+/// The links to all peers.
+pub struct Transport {
+    identity: Identity,
+    links: BTreeMap<u64, Arc<Link>>,
+    metrics: Arc<Metrics>,
+}
+
+/// How a peer is doing, for `SHOW NODES`.
+#[derive(Clone, Debug)]
+pub struct PeerState {
+    /// The peer; this node too.
+    pub node: u64,
+    /// Its address.
+    pub address: String,
+    /// Whether the stream to it is up.
+    pub connected: bool,
+    /// Why it is not, if known.
+    pub problem: Option<String>,
+}
+
+impl Transport {
+    /// Links to every peer. They connect once [`Transport::start`] is called.
+    pub fn new(identity: Identity, metrics: Arc<Metrics>) -> Transport {
+        let others = identity.peers.iter().filter(|(id, _)| *id != identity.node);
+        let links = others.map(|(id, address)| (id, Arc::new(Link::new(id, address.to_string())))).collect();
+        Transport { identity, links, metrics }
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        NodeId(self.identity.node)
+    }
+
+    /// As peers know it.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Begins to connect. `replies` hears of requests whose stream broke.
+    pub fn start(&self, clock: &Arc<NodeClock>, replies: &Arc<Replies>) {
+        for link in self.links.values() {
+            let (link, clock, replies) = (link.clone(), clock.clone(), replies.clone());
+            tokio::spawn(link::run(link, self.identity.clone(), clock, replies, self.metrics.clone()));
+        }
+    }
+
+    /// Queues messages. Says whether all of them were taken; those that were not are lost.
+    pub fn send(&self, to: NodeId, messages: Vec<Bytes>) -> bool {
+        let Some(link) = self.links.get(&to.0) else { return false };
+        let count = messages.len();
+        let dropped = link.push(messages);
+        crate::metrics::add(&self.metrics.messages_sent, (count - dropped) as u64);
+        crate::metrics::add(&self.metrics.messages_dropped, dropped as u64);
+        dropped == 0
+    }
+
+    /// The link to a peer.
+    pub fn link(&self, node: u64) -> Option<&Arc<Link>> {
+        self.links.get(&node)
+    }
+
+    /// How every node is doing, as seen from here.
+    pub fn states(&self) -> Vec<PeerState> {
+        let state = |(node, address): (u64, &str)| {
+            let (connected, problem) = self.links.get(&node).map_or((true, None), |link| link.state());
+            PeerState { node, address: address.to_string(), connected, problem }
+        };
+        self.identity.peers.iter().map(state).collect()
+    }
+
+    /// Whether everything queued has left, or cannot.
+    pub fn drained(&self) -> bool {
+        self.links.values().all(|link| link.is_empty())
+    }
+}
