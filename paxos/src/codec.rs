@@ -102,11 +102,7 @@ impl Writer {
     }
 
     /// A count and the values.
-    pub fn list<T>(
-        &mut self,
-        v: impl ExactSizeIterator<Item = T>,
-        mut put: impl FnMut(&mut Writer, T),
-    ) -> &mut Writer {
+    pub fn list<T>(&mut self, v: impl ExactSizeIterator<Item = T>, mut put: impl FnMut(&mut Writer, T)) -> &mut Writer {
         self.u32(u32::try_from(v.len()).expect("a list of 4 billion is refused long before"));
         for item in v {
             put(self, item);

@@ -72,8 +72,8 @@ pub struct HardState {
     pub promised: Ballot,
     /// The lease vote in force, if any.
     pub lease: Option<LeaseVote>,
-    /// The largest `until` ever granted, or the largest timestamp of a lease released early: a
-    /// new leader starts above it.
+    /// The largest `until` of votes that `lease` has replaced, or the largest timestamp used under
+    /// one released early. A new leader starts above it, and above `lease` if that is another's.
     pub lease_floor: Option<Timestamp>,
     /// Every slot up to here is known to be chosen. A hint: it may lag.
     pub chosen: Slot,
