@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use paxos::{GroupId, NodeId};
-use proto::v1::database_server::DatabaseServer;
-use proto::v1::peer_server::PeerServer;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tokio::net::TcpListener;
@@ -22,15 +20,20 @@ use txn::{NodeOptions, RangeDescriptor};
 use crate::clock::NodeClock;
 use crate::config::{Config, LogFormat, StartArgs};
 use crate::engine::{self, EngineHandle, Event, FlushPolicy};
-use crate::frontend::grpc::{DatabaseService, MESSAGE_BYTES_MAX};
+use crate::frontend::grpc;
 use crate::gateway::{About, GatewayEngine, Replies, admin, keep_alive};
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::storage::{DataFolder, LogStore, RocksState, StateOptions};
-use crate::transport::{self, Identity, PeerService, Transport};
+use crate::transport::{Identity, Receiver, Transport};
+use crate::wire;
 
 /// How often the clock is compared with the peers'.
 const JUDGE_EVERY: Duration = Duration::from_millis(200);
+/// How often the catalog is read.
+const CATALOG_EVERY: Duration = Duration::from_millis(500);
+/// How long a hand-over may take.
+const HAND_OVER_MAX: Duration = Duration::from_millis(1500);
 /// How long the last messages may take to leave.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// HTTP/2 pings find clients that are gone.
@@ -195,14 +198,16 @@ impl Parts {
             }
         });
 
-        let peer = PeerService::new(
+        let receiver = Receiver::new(
             self.transport.clone(),
             self.clock.clone(),
             self.handle.clone(),
             self.replies.clone(),
             self.metrics.clone(),
+            self.lease_ns,
         );
-        let database = DatabaseService::new(self.gateway.clone(), self.sessions_max, stop.clone());
+        let database = sql::Database::new(self.gateway.clone());
+        tokio::spawn(refresh_catalog(database.clone()));
         let server = Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(CLIENT_PING_INTERVAL))
@@ -210,27 +215,21 @@ impl Parts {
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .add_service(PeerServer::new(peer).max_decoding_message_size(transport::BATCH_BYTES_MAX))
-            .add_service(
-                DatabaseServer::new(database)
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .max_encoding_message_size(MESSAGE_BYTES_MAX),
-            )
+            .add_service(wire::peer::service(Arc::new(receiver)))
+            .add_service(grpc::service(self.gateway.clone(), database, self.sessions_max, stop.clone()))
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         let server = tokio::spawn(server);
 
         stop.notified().await;
         tracing::info!("the node hands over and stops");
-        let Parts { engine, handle, transport, lease_ns, .. } = self;
-        // A lease that nobody takes over runs out by itself.
-        let patience = Duration::from_nanos(lease_ns.unsigned_abs()) * 2 + Duration::from_secs(1);
+        let Parts { engine, handle, transport, .. } = self;
         let ended = tokio::task::spawn_blocking(move || {
             // Its panic has stopped the process already.
             let _ = engine.join();
         });
         tokio::pin!(ended);
         handle.send(Event::Shutdown).await.ok();
-        if tokio::time::timeout(patience, &mut ended).await.is_err() {
+        if tokio::time::timeout(HAND_OVER_MAX, &mut ended).await.is_err() {
             tracing::warn!("no peer took over in time; stopping without that");
             handle.send(Event::Halt).await.ok();
             ended.await.ok();
@@ -244,6 +243,18 @@ impl Parts {
         server.abort();
         tracing::info!("the node has stopped");
         Ok(())
+    }
+}
+
+/// Keeps the catalog of the node's statements fresh, so that they seldom wait for it.
+async fn refresh_catalog(database: sql::Database<GatewayEngine>) {
+    let mut ticks = tokio::time::interval(CATALOG_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(err) = database.refresh_catalog().await {
+            tracing::debug!("the catalog could not be refreshed: {err}");
+        }
     }
 }
 

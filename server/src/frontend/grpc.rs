@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use futures::Stream;
 use proto::v1::client_message::Body as Asked;
-use proto::v1::database_server::Database;
+use proto::v1::database_server::{Database, DatabaseServer};
 use proto::v1::server_message::Body as Answer;
 use proto::v1::{
     ClientMessage, Columns, Hello, NodeAddress, Prepared, Row, Rows, ServerMessage, StatusRequest, StatusResponse,
@@ -30,7 +30,7 @@ use crate::metrics::{add, get};
 use crate::wire;
 
 /// The largest message of a client, in bytes.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// The longest text of statements, in bytes.
 const SQL_BYTES_MAX: usize = 16 << 20;
 /// Rows of one message, in bytes, about.
@@ -45,19 +45,26 @@ type Out = mpsc::Sender<Result<ServerMessage, Status>>;
 /// The `Database` service of a node.
 pub struct DatabaseService {
     engine: GatewayEngine,
-    database: Arc<SqlDatabase>,
+    database: SqlDatabase,
     sessions_max: u64,
     stop: Arc<Notify>,
 }
 
-impl DatabaseService {
-    /// Serves sessions over this engine, so many at most. `stop` is told when a client asks the node
-    /// to stop.
-    pub fn new(engine: GatewayEngine, sessions_max: u64, stop: Arc<Notify>) -> DatabaseService {
-        let database = Arc::new(SqlDatabase::new(engine.clone()));
-        DatabaseService { engine, database, sessions_max, stop }
-    }
+/// The service over this engine, ready to be added to a server. It takes so many sessions at most;
+/// `stop` is told when a client asks the node to stop.
+pub fn service(
+    engine: GatewayEngine,
+    database: SqlDatabase,
+    sessions_max: u64,
+    stop: Arc<Notify>,
+) -> DatabaseServer<DatabaseService> {
+    let service = DatabaseService { engine, database, sessions_max, stop };
+    DatabaseServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
 
+impl DatabaseService {
     fn hello(&self) -> Hello {
         let identity = self.engine.transport().identity();
         let nodes = identity.peers.iter().map(|(node, address)| NodeAddress { node, address: address.into() });
@@ -100,7 +107,7 @@ impl Database for DatabaseService {
             return Err(Status::resource_exhausted(format!("too many sessions: this node takes {max}")));
         }
         let (out, answers) = mpsc::channel(MESSAGES_QUEUED_MAX);
-        let session = SqlSession::new(self.database.clone());
+        let session = self.database.session();
         let hello = self.hello();
         let asked = request.into_inner();
         tokio::spawn(async move {
@@ -156,7 +163,7 @@ async fn answer(session: &mut SqlSession, message: ClientMessage, sink: &mut Wir
         None => Err(SqlError::new("08P01", "a request without a body")),
         Some(Asked::Execute(execute)) => {
             check_length(&execute.sql)?;
-            session.execute(&execute.sql, wire::datums(execute.parameters), sink).await
+            session.execute(&execute.sql, &wire::datums(execute.parameters), sink).await
         }
         Some(Asked::Prepare(prepare)) => {
             check_length(&prepare.sql)?;
@@ -169,7 +176,7 @@ async fn answer(session: &mut SqlSession, message: ClientMessage, sink: &mut Wir
             Ok(())
         }
         Some(Asked::ExecutePrepared(execute)) => {
-            session.execute_prepared(&execute.name, wire::datums(execute.parameters), sink).await
+            session.execute_prepared(&execute.name, &wire::datums(execute.parameters), sink).await
         }
         Some(Asked::ClosePrepared(close)) => {
             session.close_prepared(&close.name);

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use proto::v1::database_client::DatabaseClient;
-use proto::v1::peer_client::PeerClient;
-use proto::v1::{SetClockRequest, StatusRequest};
 use tonic::transport::{Channel, Endpoint};
 use truetime::{ClockSpec, Interval};
 use txn::GroupStatus;
@@ -153,22 +150,12 @@ impl GatewayEngine {
         }
         let peers = self.shared.transport.states();
         let peer = peers.iter().find(|peer| peer.node == node).ok_or_else(|| format!("there is no node {node}"))?;
-        let request = SetClockRequest { spec: spec.to_string() };
-        let call = async {
-            let mut client = PeerClient::new(channel(&peer.address)?);
-            client.set_clock(request).await.map_err(|status| status.message().to_string())
-        };
-        within(call).await.map(|_| ())
+        within(async { wire::peer::set_clock(channel(&peer.address)?, spec).await }).await
     }
 }
 
 async fn ask(address: &str) -> Result<NodeStatus, String> {
-    let call = async {
-        let mut client = DatabaseClient::new(channel(address)?).max_decoding_message_size(64 << 20);
-        let answer = client.status(StatusRequest {}).await.map_err(|status| status.message().to_string())?;
-        wire::node_status_from(answer.into_inner())
-    };
-    within(call).await
+    within(async { wire::peer::ask_status(channel(address)?).await }).await
 }
 
 fn channel(address: &str) -> Result<Channel, String> {

@@ -165,6 +165,17 @@ mod tests {
     }
 
     #[test]
+    fn it_is_a_store_as_the_groups_expect_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stores = 0;
+        txn::testing::conformance(&mut || {
+            stores += 1;
+            let folder = folder.path().join(stores.to_string());
+            Box::new(RocksState::open(&folder, &StateOptions::default()).unwrap())
+        });
+    }
+
+    #[test]
     fn what_was_flushed_is_there_after_a_reopen_and_a_batch_is_whole_or_gone() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = RocksState::open(folder.path(), &StateOptions::default()).unwrap();

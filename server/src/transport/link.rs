@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::stream;
 use paxos::NodeId;
-use proto::v1::PeerBatch;
-use proto::v1::peer_client::PeerClient;
 use tokio::sync::Notify;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{BATCH_BYTES_MAX, Identity};
+use super::{Batch, Hello, Identity};
 use crate::clock::NodeClock;
 use crate::gateway::Replies;
 use crate::metrics::{Metrics, add};
@@ -233,7 +231,6 @@ async fn stream_to(
     metrics: &Arc<Metrics>,
     logged: &mut Option<String>,
 ) -> String {
-    let mut client = PeerClient::new(channel).max_encoding_message_size(BATCH_BYTES_MAX);
     let hello = Some(identity.hello());
     let start = (link.clone(), clock.clone(), metrics.clone(), hello);
     let batches = stream::unfold(start, |(link, clock, metrics, mut hello)| async move {
@@ -244,7 +241,7 @@ async fn stream_to(
         add(&metrics.batches_sent, 1);
         Some((batch, (link, clock, metrics, None)))
     });
-    let call = client.stream(batches);
+    let call = crate::wire::peer::send_batches(channel, batches);
     tokio::pin!(call);
     let ended = tokio::select! {
         ended = &mut call => ended,
@@ -256,23 +253,21 @@ async fn stream_to(
         }
     };
     match ended {
-        Ok(closed) => {
-            let reason = closed.into_inner().reason;
-            if reason.is_empty() { "the peer closed the stream".into() } else { reason }
-        }
+        Ok(reason) if reason.is_empty() => "the peer closed the stream".into(),
+        Ok(reason) => reason,
         Err(status) if status.source().is_some() => cause(&status),
         Err(status) => status.message().to_string(),
     }
 }
 
 /// Puts the clock on a batch, as late as possible.
-fn seal(link: &Link, clock: &NodeClock, hello: Option<proto::v1::PeerHello>, messages: Vec<Bytes>) -> PeerBatch {
+fn seal(link: &Link, clock: &NodeClock, hello: Option<Hello>, messages: Vec<Bytes>) -> Batch {
     let echo = *lock(&link.echo);
     let now = clock.now();
-    PeerBatch {
+    Batch {
         hello,
-        earliest_ns: now.tt.earliest.as_nanos(),
-        latest_ns: now.tt.latest.as_nanos(),
+        earliest: now.tt.earliest,
+        latest: now.tt.latest,
         messages,
         sent_mono_ns: now.mono_ns,
         echo_mono_ns: echo.map_or(0, |echo| echo.theirs_ns),

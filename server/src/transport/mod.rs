@@ -14,13 +14,15 @@
 
 mod link;
 mod receive;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use paxos::NodeId;
-use proto::v1::{NodeAddress, PeerHello};
+use truetime::Timestamp;
 
 use crate::clock::NodeClock;
 use crate::config::Peers;
@@ -28,12 +30,44 @@ use crate::gateway::Replies;
 use crate::metrics::Metrics;
 
 pub use link::Link;
-pub use receive::PeerService;
+pub use receive::Receiver;
 
 /// The format of the message bodies that this version speaks.
 pub const FORMAT: u32 = 1;
 /// The largest batch that is read, in bytes: a whole transaction and some room.
 pub const BATCH_BYTES_MAX: usize = txn::types::TXN_BYTES_MAX + (16 << 20);
+
+/// What a node says first on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Its number.
+    pub node: u64,
+    /// Its cluster.
+    pub cluster_id: String,
+    /// The format of its message bodies.
+    pub format: u32,
+    /// The peer list it was started with.
+    pub nodes: Vec<(u64, String)>,
+}
+
+/// What travels at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// In the first batch of a stream.
+    pub hello: Option<Hello>,
+    /// The sender's clock as it sends. The ends may be out of order: a peer says them.
+    pub earliest: Timestamp,
+    /// As above.
+    pub latest: Timestamp,
+    /// Encoded `txn::NodeMessage`s.
+    pub messages: Vec<Bytes>,
+    /// The sender's monotonic clock.
+    pub sent_mono_ns: i64,
+    /// The receiver's monotonic clock, as it last sent to the sender; 0 if it has not.
+    pub echo_mono_ns: i64,
+    /// How long ago that arrived.
+    pub echo_delay_ns: i64,
+}
 
 /// Who this node is, as it tells its peers.
 #[derive(Clone, Debug)]
@@ -48,19 +82,19 @@ pub struct Identity {
 
 impl Identity {
     /// The first words on a stream.
-    pub fn hello(&self) -> PeerHello {
-        let nodes = self.peers.iter().map(|(node, address)| NodeAddress { node, address: address.into() }).collect();
-        PeerHello { node: self.node, cluster_id: self.cluster_id.clone(), format: FORMAT, nodes }
+    pub fn hello(&self) -> Hello {
+        let nodes = self.peers.iter().map(|(node, address)| (node, address.to_string())).collect();
+        Hello { node: self.node, cluster_id: self.cluster_id.clone(), format: FORMAT, nodes }
     }
 
     /// Why a peer with this hello is not one of ours, if so.
-    pub fn refuse(&self, hello: &PeerHello) -> Option<String> {
+    pub fn refuse(&self, hello: &Hello) -> Option<String> {
         let me = self.node;
         let them = hello.node;
         if hello.format != FORMAT {
             return Some(format!("node {them} speaks message format {}, and node {me} speaks {FORMAT}", hello.format));
         }
-        let mut theirs: Vec<u64> = hello.nodes.iter().map(|node| node.node).collect();
+        let mut theirs: Vec<u64> = hello.nodes.iter().map(|(node, _)| *node).collect();
         theirs.sort_unstable();
         let ours = self.peers.ids();
         if theirs != ours {

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::{Stream, StreamExt as _};
 use paxos::NodeId;
-use proto::v1::peer_server::Peer;
-use proto::v1::{PeerBatch, PeerClosed, SetClockRequest, SetClockResponse};
-use tonic::{Request, Response, Status, Streaming};
-use truetime::{Interval, Timestamp};
+use tonic::Status;
+use truetime::{ClockSpec, Interval};
 use txn::NodeMessage;
 
-use super::Transport;
+use super::{Batch, Transport};
 use crate::clock::NodeClock;
 use crate::engine::{EngineHandle, Event};
 use crate::gateway::Replies;
+use crate::gateway::admin::check_epsilon;
 use crate::metrics::{Metrics, add};
 
 /// How long a new stream may take to say hello.
@@ -24,17 +24,18 @@ const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(60);
 /// Monotonic clocks may drift: a measured delay is trusted to one part in so many.
 const DELAY_TRUST: i64 = 1000;
 
-/// The `Peer` service of a node.
-pub struct PeerService {
+/// Takes in what peers send.
+pub struct Receiver {
     transport: Arc<Transport>,
     clock: Arc<NodeClock>,
     engine: EngineHandle,
     replies: Arc<Replies>,
     metrics: Arc<Metrics>,
+    lease_ns: i64,
     refusals: Mutex<BTreeMap<u64, (String, Instant)>>,
 }
 
-impl PeerService {
+impl Receiver {
     /// Hands what it receives to the engine, or to the gateway's operations if it is a reply.
     pub fn new(
         transport: Arc<Transport>,
@@ -42,8 +43,34 @@ impl PeerService {
         engine: EngineHandle,
         replies: Arc<Replies>,
         metrics: Arc<Metrics>,
-    ) -> PeerService {
-        PeerService { transport, clock, engine, replies, metrics, refusals: Mutex::default() }
+        lease_ns: i64,
+    ) -> Receiver {
+        Receiver { transport, clock, engine, replies, metrics, lease_ns, refusals: Mutex::default() }
+    }
+
+    /// Takes in one stream, to its end.
+    pub async fn run(&self, mut batches: impl Stream<Item = Result<Batch, Status>> + Unpin) -> Result<(), Status> {
+        let first = tokio::time::timeout(HELLO_TIMEOUT, batches.next()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no hello"))?.transpose()?;
+        let Some((hello, first)) = first.and_then(|mut batch| Some((batch.hello.take()?, batch))) else {
+            return Err(Status::invalid_argument("the first batch of a stream must say hello"));
+        };
+        if let Some(reason) = self.transport.identity().refuse(&hello) {
+            self.log_refusal(hello.node, &reason);
+            return Err(Status::failed_precondition(reason));
+        }
+        self.batch(hello.node, first).await?;
+        while let Some(batch) = batches.next().await {
+            self.batch(hello.node, batch?).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes this node's clock source for another node's administrator.
+    pub fn set_clock(&self, spec: ClockSpec) -> Result<(), Status> {
+        check_epsilon(&spec, self.lease_ns).map_err(Status::invalid_argument)?;
+        self.clock.set_spec(spec);
+        Ok(())
     }
 
     fn log_refusal(&self, node: u64, reason: &str) {
@@ -59,9 +86,8 @@ impl PeerService {
         }
     }
 
-    async fn batch(&self, from: u64, batch: PeerBatch) -> Result<(), Status> {
-        let interval =
-            Interval::checked(Timestamp::from_nanos(batch.earliest_ns), Timestamp::from_nanos(batch.latest_ns));
+    async fn batch(&self, from: u64, batch: Batch) -> Result<(), Status> {
+        let interval = Interval::checked(batch.earliest, batch.latest);
         let arrived_ns = self.clock.mono_ns();
         if let Some(interval) = interval {
             self.clock.observe(from, interval, round_trip_ns(&batch, arrived_ns));
@@ -91,7 +117,7 @@ impl PeerService {
 
 /// The time since we sent what this batch echoes, less the time that it lay at the peer; `None`
 /// without an echo.
-fn round_trip_ns(batch: &PeerBatch, arrived_ns: i64) -> Option<i64> {
+fn round_trip_ns(batch: &Batch, arrived_ns: i64) -> Option<i64> {
     if batch.echo_mono_ns <= 0 || batch.echo_delay_ns < 0 {
         return None;
     }
@@ -101,42 +127,22 @@ fn round_trip_ns(batch: &PeerBatch, arrived_ns: i64) -> Option<i64> {
     (rtt_ns >= 0).then(|| rtt_ns.saturating_add(batch.echo_delay_ns / DELAY_TRUST))
 }
 
-#[tonic::async_trait]
-impl Peer for PeerService {
-    async fn stream(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<PeerClosed>, Status> {
-        let mut stream = request.into_inner();
-        let first = tokio::time::timeout(HELLO_TIMEOUT, stream.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no hello"))??;
-        let Some((hello, first)) = first.and_then(|mut batch| Some((batch.hello.take()?, batch))) else {
-            return Err(Status::invalid_argument("the first batch of a stream must say hello"));
-        };
-        if let Some(reason) = self.transport.identity().refuse(&hello) {
-            self.log_refusal(hello.node, &reason);
-            return Err(Status::failed_precondition(reason));
-        }
-        let from = hello.node;
-        self.batch(from, first).await?;
-        while let Some(batch) = stream.message().await? {
-            self.batch(from, batch).await?;
-        }
-        Ok(Response::new(PeerClosed::default()))
-    }
-
-    async fn set_clock(&self, request: Request<SetClockRequest>) -> Result<Response<SetClockResponse>, Status> {
-        let spec = request.into_inner().spec.parse();
-        let spec = spec.map_err(|err| Status::invalid_argument(format!("{err}")))?;
-        self.clock.set_spec(spec);
-        Ok(Response::new(SetClockResponse {}))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use truetime::Timestamp;
 
     #[test]
     fn only_a_sensible_echo_is_a_round_trip() {
-        let batch = |echo_mono_ns, echo_delay_ns| PeerBatch { echo_mono_ns, echo_delay_ns, ..PeerBatch::default() };
+        let batch = |echo_mono_ns, echo_delay_ns| Batch {
+            hello: None,
+            earliest: Timestamp::ZERO,
+            latest: Timestamp::ZERO,
+            messages: Vec::new(),
+            sent_mono_ns: 1,
+            echo_mono_ns,
+            echo_delay_ns,
+        };
         assert_eq!(round_trip_ns(&batch(0, 0), 100), None);
         assert_eq!(round_trip_ns(&batch(10, -1), 100), None);
         assert_eq!(round_trip_ns(&batch(10, 91), 100), None);

@@ -1,5 +1,7 @@
 //! The boundary: wire types become domain types here, and nowhere else.
 
+pub mod peer;
+
 use proto::v1;
 use proto::v1::value::Kind;
 use sql::engine::CommitInfo;
