@@ -26,8 +26,9 @@ pub use time::TimeExpr;
 pub const SQL_BYTES_MAX: usize = 16 << 20;
 /// The most operators in one expression, and so about the depth of its tree.
 const OPERATORS_MAX: usize = 400;
-/// The deepest nesting of parentheses.
-const PARENS_MAX: usize = 40;
+/// The deepest nesting of parentheses, CASEs, NOTs and signs together. The parser's frames are big: a
+/// thread's stack of 2 MiB must hold so many of them even where they are not optimised.
+const NESTED_MAX: usize = 24;
 
 /// A parsed statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -279,53 +280,104 @@ pub fn ident(ident: &ast::Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
+/// What is open at one level of parentheses.
+#[derive(Default)]
+struct Level {
+    /// Operators of the expression so far: the parser puts each on top of what is left of it.
+    operators: usize,
+    /// CASEs without their END.
+    cases: usize,
+    /// NOTs and signs in a row: the parser recurses for each.
+    prefixes: usize,
+    /// What the parenthesis itself counts: more in FROM, where the parser's frames are the biggest.
+    weight: usize,
+}
+
 /// 54001 if the tree of any expression would be too deep.
 fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
-    // One count for each open parenthesis: a comma starts a new expression at its level.
-    let mut levels = vec![0usize];
-    let mut sum = 0;
+    use Keyword as K;
+    let mut levels = vec![Level::default()];
+    let mut operators = 0;
+    let mut nested = 0;
+    let mut after_operand = false;
+    let mut after_from = false;
     for token in tokens {
         let top = levels.last_mut().expect("the outermost level is never popped");
+        let was_operand = std::mem::replace(&mut after_operand, false);
+        let was_from = std::mem::replace(&mut after_from, false);
         match &token.token {
-            Token::LParen | Token::LBracket => levels.push(0),
-            Token::RParen | Token::RBracket => {
-                if levels.len() > 1 {
-                    sum -= levels.pop().expect("two or more");
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                let weight = if was_from { 3 } else { 1 };
+                levels.push(Level { weight, ..Level::default() });
+                nested += weight;
+                after_from = was_from;
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                after_operand = true;
+                if levels.len() > 1
+                    && let Some(done) = levels.pop()
+                {
+                    operators -= done.operators;
+                    nested -= done.weight + done.cases + done.prefixes;
                 }
             }
-            Token::Comma => sum -= std::mem::take(top),
-            Token::Word(word) => {
-                use Keyword as K;
-                let deepens = matches!(
-                    word.keyword,
-                    K::AND
-                        | K::OR
-                        | K::NOT
-                        | K::IS
-                        | K::IN
-                        | K::LIKE
-                        | K::ILIKE
-                        | K::BETWEEN
-                        | K::CASE
-                        | K::COLLATE
-                        | K::UNION
-                        | K::EXCEPT
-                        | K::INTERSECT
-                        | K::AT
-                        | K::PRIOR
-                        | K::ESCAPE
-                        | K::JOIN
-                );
-                *top += usize::from(deepens);
-                sum += usize::from(deepens);
+            Token::Comma => {
+                operators -= std::mem::take(&mut top.operators);
+                nested -= std::mem::take(&mut top.prefixes);
             }
-            Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::Period => {}
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::Period => {
+                after_operand = true
+            }
+            Token::Word(word) => match word.keyword {
+                K::CASE => {
+                    top.cases += 1;
+                    nested += 1;
+                }
+                K::END if top.cases > 0 => {
+                    top.cases -= 1;
+                    nested -= 1;
+                    after_operand = true;
+                }
+                K::NOT | K::INTERVAL | K::PRIOR | K::EXISTS | K::SELECT | K::EXPLAIN | K::ARRAY => {
+                    top.prefixes += 1;
+                    nested += 1;
+                }
+                K::AND | K::OR | K::WHEN | K::THEN | K::ELSE | K::FROM | K::WHERE => {
+                    after_from = word.keyword == K::FROM;
+                    nested -= std::mem::take(&mut top.prefixes);
+                    top.operators += 1;
+                    operators += 1;
+                }
+                K::JOIN => {
+                    after_from = true;
+                    top.operators += 1;
+                    operators += 1;
+                }
+                K::IS
+                | K::IN
+                | K::LIKE
+                | K::ILIKE
+                | K::BETWEEN
+                | K::COLLATE
+                | K::AT
+                | K::UNION
+                | K::EXCEPT
+                | K::INTERSECT => {
+                    top.operators += 1;
+                    operators += 1;
+                }
+                _ => after_operand = true,
+            },
+            _ if was_operand => {
+                top.operators += 1;
+                operators += 1;
+            }
             _ => {
-                *top += 1;
-                sum += 1;
+                top.prefixes += 1;
+                nested += 1;
             }
         }
-        if sum > OPERATORS_MAX || levels.len() > PARENS_MAX {
+        if operators > OPERATORS_MAX || nested > NESTED_MAX {
             return Err(too_complex());
         }
     }
@@ -334,7 +386,7 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
 
 fn too_complex() -> SqlError {
     SqlError::new("54001", "statement is too complex")
-        .detail(format!("An expression has at most {OPERATORS_MAX} operators and {PARENS_MAX} levels of parentheses."))
+        .detail(format!("An expression has at most {OPERATORS_MAX} operators and {NESTED_MAX} levels of nesting."))
 }
 
 /// The 1-based character that a location names.

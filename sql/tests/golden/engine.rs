@@ -1,0 +1,268 @@
+//! The engine as a map with versions: one node, no locks, a clock that the test moves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sql::engine::{AdminCommand, AdminRows, CommitInfo, Engine, ReadBound, Transaction};
+use sql::types::{DataType, Datum};
+use truetime::{Interval, Timestamp};
+use txn::client::ClientError;
+use txn::{AbortReason, CommitTiming, Key, LockMode, Mutation, Priority, ReadOp, ReadResult, Row, Span, TxnId, Value};
+
+/// What the next commit does instead of committing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It was wounded.
+    Aborted,
+    /// Its answer is lost.
+    Ambiguous,
+}
+
+#[derive(Debug)]
+struct Map {
+    versions: BTreeMap<Key, Vec<(Timestamp, Option<Value>)>>,
+    now_ns: i64,
+    txns: u64,
+    faults: VecDeque<Fault>,
+    splits: Vec<Key>,
+    /// Rows in one reply at most: small, so that paging is always tested.
+    page_rows: usize,
+    earliest: Timestamp,
+    log: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct MapEngine(Arc<Mutex<Map>>);
+
+impl MapEngine {
+    pub fn new() -> MapEngine {
+        MapEngine(Arc::new(Mutex::new(Map {
+            versions: BTreeMap::new(),
+            now_ns: 1_767_225_600_000_000_000,
+            txns: 0,
+            faults: VecDeque::new(),
+            splits: Vec::new(),
+            page_rows: 3,
+            earliest: Timestamp::ZERO,
+            log: Vec::new(),
+        })))
+    }
+
+    fn map(&self) -> MutexGuard<'_, Map> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn advance(&self, ns: i64) {
+        self.map().now_ns += ns;
+    }
+
+    pub fn fault(&self, fault: Fault) {
+        self.map().faults.push_back(fault);
+    }
+
+    /// Everything older is gone.
+    pub fn forget_until_now(&self) {
+        let mut map = self.map();
+        map.earliest = Timestamp::from_nanos(map.now_ns);
+    }
+
+    /// The reads since the last call, one line each.
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.map().log)
+    }
+}
+
+impl Map {
+    fn read(&mut self, op: &ReadOp, at: Timestamp, buffer: &BTreeMap<Key, Option<Value>>, kind: &str) -> ReadResult {
+        let point = if op.span.is_point() { "point" } else { "span" };
+        self.log.push(format!("{kind} {point} limit {}{}", op.limit, if op.reverse { " reverse" } else { "" }));
+        let mut visible: BTreeMap<Key, (Value, Timestamp)> = BTreeMap::new();
+        for (key, versions) in &self.versions {
+            if op.span.contains(key)
+                && let Some((ts, Some(value))) = versions.iter().rev().find(|(ts, _)| *ts <= at)
+            {
+                visible.insert(key.clone(), (value.clone(), *ts));
+            }
+        }
+        for (key, value) in buffer {
+            if op.span.contains(key) {
+                match value {
+                    Some(value) => visible.insert(key.clone(), (value.clone(), Timestamp::MAX)),
+                    None => visible.remove(key),
+                };
+            }
+        }
+        let mut rows: Vec<Row> =
+            visible.into_iter().map(|(key, (value, commit_ts))| Row { key, value, commit_ts }).collect();
+        if op.reverse {
+            rows.reverse();
+        }
+        if op.limit > 0 {
+            rows.truncate(op.limit as usize);
+        }
+        let mut resume = None;
+        if rows.len() > self.page_rows {
+            rows.truncate(self.page_rows);
+            let last = rows.last().unwrap().key.clone();
+            resume = Some(if op.reverse {
+                Span { start: op.span.start.clone(), end: last }
+            } else {
+                Span { start: Span::point(last).end, end: op.span.end.clone() }
+            });
+        }
+        ReadResult { rows, resume }
+    }
+}
+
+pub struct MapTxn {
+    engine: MapEngine,
+    id: TxnId,
+    priority: Priority,
+    buffer: Vec<Mutation>,
+}
+
+impl Transaction for MapTxn {
+    fn id(&self) -> TxnId {
+        self.id
+    }
+
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    fn read(
+        &mut self,
+        ops: Vec<ReadOp>,
+        mode: LockMode,
+    ) -> impl Future<Output = Result<Vec<ReadResult>, ClientError>> + Send {
+        let buffer: BTreeMap<Key, Option<Value>> =
+            self.buffer.iter().map(|m| (m.key.clone(), m.value.clone())).collect();
+        let kind = format!("{mode:?}").to_lowercase();
+        let mut map = self.engine.map();
+        let results = ops.iter().map(|op| map.read(op, Timestamp::MAX, &buffer, &kind)).collect();
+        std::future::ready(Ok(results))
+    }
+
+    fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError> {
+        self.buffer.extend(mutations);
+        Ok(())
+    }
+
+    fn mark(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn undo_to(&mut self, mark: usize) {
+        self.buffer.truncate(mark);
+    }
+
+    fn lock_wait_ns(&self) -> i64 {
+        0
+    }
+
+    async fn commit(self) -> Result<CommitInfo, ClientError> {
+        let mut map = self.engine.map();
+        match map.faults.pop_front() {
+            Some(Fault::Aborted) => return Err(ClientError::aborted(AbortReason::Wounded)),
+            Some(Fault::Ambiguous) => {
+                return Err(ClientError::Ambiguous { txn: self.id, coordinator: Default::default() });
+            }
+            None => {}
+        }
+        map.now_ns += 1_000_000;
+        let at = Timestamp::from_nanos(map.now_ns);
+        for mutation in self.buffer {
+            map.versions.entry(mutation.key).or_default().push((at, mutation.value));
+        }
+        let timing = CommitTiming {
+            lock_wait_ns: 1_000,
+            prepare_ns: 2_000,
+            replicate_ns: 3_000_000,
+            commit_wait_ns: 4_000_000,
+            apply_ns: 5_000,
+            total_ns: 7_008_000,
+        };
+        Ok(CommitInfo { txn: self.id, commit_ts: Some(at), participants: vec![1], timing, total_ns: 7_500_000 })
+    }
+
+    async fn rollback(self) {}
+}
+
+impl Engine for MapEngine {
+    type Txn = MapTxn;
+
+    fn now(&self) -> Interval {
+        let mut map = self.map();
+        map.now_ns += 1_000;
+        Interval::around(Timestamp::from_nanos(map.now_ns), 500)
+    }
+
+    fn mono_ns(&self) -> i64 {
+        0
+    }
+
+    async fn sleep_until_after(&self, t: Timestamp) {
+        let mut map = self.map();
+        map.now_ns = map.now_ns.max(t.as_nanos() + 1_000);
+    }
+
+    fn node(&self) -> u64 {
+        1
+    }
+
+    fn begin(&self, priority: Option<Priority>) -> MapTxn {
+        let mut map = self.map();
+        map.txns += 1;
+        let id = TxnId(u128::from(map.txns));
+        let priority = priority.unwrap_or(Priority { start: Timestamp::from_nanos(map.now_ns), id });
+        drop(map);
+        MapTxn { engine: self.clone(), id, priority, buffer: Vec::new() }
+    }
+
+    async fn snapshot(&self, bound: ReadBound, ops: Vec<ReadOp>) -> Result<(Timestamp, Vec<ReadResult>), ClientError> {
+        let mut map = self.map();
+        let now = Timestamp::from_nanos(map.now_ns);
+        let at = match bound {
+            ReadBound::Strong => now,
+            ReadBound::At(at) => at,
+            ReadBound::Staleness(ns) => now.minus_ns(ns),
+        };
+        if at < map.earliest {
+            return Err(ClientError::TooOld { earliest: map.earliest });
+        }
+        let results = ops.iter().map(|op| map.read(op, at, &BTreeMap::new(), "snapshot")).collect();
+        Ok((at, results))
+    }
+
+    async fn admin(&self, command: AdminCommand) -> Result<AdminRows, ClientError> {
+        let mut map = self.map();
+        let text = |name: &str| (name.to_string(), DataType::Text);
+        Ok(match command {
+            AdminCommand::ShowRanges => {
+                let columns = vec![
+                    ("start_key".into(), DataType::Bytes),
+                    ("end_key".into(), DataType::Bytes),
+                    ("group".into(), DataType::Int),
+                ];
+                let mut edges = vec![Key::new(), Key::from_static(&[0x10])];
+                edges.extend(map.splits.iter().cloned());
+                edges.sort();
+                let ends = edges.iter().skip(1).cloned().chain([Key::new()]);
+                let rows = edges.iter().zip(ends).enumerate().map(|(group, (start, end))| {
+                    vec![Datum::Bytes(start.to_vec()), Datum::Bytes(end.to_vec()), Datum::Int(group as i64)]
+                });
+                AdminRows { columns, rows: rows.collect() }
+            }
+            AdminCommand::Split { at } => {
+                map.splits.push(at);
+                AdminRows::default()
+            }
+            AdminCommand::TransactionStatus { coordinator, .. } => AdminRows {
+                columns: vec![text("status")],
+                rows: vec![vec![Datum::Text(format!("aborted, says group {coordinator}"))]],
+            },
+            other => AdminRows { columns: vec![text("command")], rows: vec![vec![Datum::Text(format!("{other:?}"))]] },
+        })
+    }
+}
