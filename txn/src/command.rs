@@ -145,12 +145,7 @@ impl Command {
             2 => Command::Abort { txn: TxnId(r.u128()?) },
             3 => Command::Prepare(get_prepared(&mut r)?),
             4 => Command::Decide { txn: TxnId(r.u128()?), commit_ts: r.option(Reader::timestamp)? },
-            5 => Command::Split {
-                at: r.bytes()?,
-                new_group: r.group()?,
-                leader: r.node()?,
-                ts: r.timestamp()?,
-            },
+            5 => Command::Split { at: r.bytes()?, new_group: r.group()?, leader: r.node()?, ts: r.timestamp()? },
             6 => Command::Gc { line: r.timestamp()?, outcomes_before: r.timestamp()? },
             7 => Command::Forget { txns: r.list(|r| Ok(TxnId(r.u128()?)))? },
             tag => return Err(DecodeError(format!("{tag} is not a command"))),

@@ -194,11 +194,12 @@ impl Group {
         if preferred == self.me || !settled || !self.lead().prepared_nothing() {
             return Ok(());
         }
+        let now_ns = cx.now.mono_ns;
         let keeps_up = self.paxos.peer_progress().into_iter().any(|p| {
             p.node == preferred
-                && cx.now.mono_ns - p.heard_ns <= lease_ns / 4
+                && p.heard_ns.is_some_and(|at| now_ns - at <= lease_ns / 4)
                 && p.chosen.0 + 64 >= self.paxos.chosen().0
-                && p.heard_since_ns.is_some_and(|since| cx.now.mono_ns - since >= 2 * lease_ns)
+                && p.steady_since_ns.is_some_and(|since| now_ns - since >= 2 * lease_ns)
         });
         if keeps_up { self.hand_over(cx, Some(preferred)) } else { Ok(()) }
     }

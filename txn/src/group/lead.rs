@@ -173,7 +173,7 @@ impl Lead {
     pub fn assert_invariants(&self, group: GroupId, prepared: usize) {
         let known = self.txns.values().filter(|a| matches!(a.state, State::Prepared { .. } | State::Deciding)).count();
         assert!(known >= prepared, "{group}: {prepared} prepared transactions, the leader knows {known}");
-        assert!(self.granted.len() <= self.waiting.len() + 1, "{group}: more requests granted than waiting");
+        assert!(self.granted.is_empty() && !self.proposed, "{group}: a step ended with work left to do");
     }
 }
 
@@ -188,8 +188,7 @@ impl Group {
             let input = paxos::Input::HandOver { to: None, used: leadership.floor };
             return self.consensus(cx, input);
         }
-        let floor =
-            leadership.floor.max(self.meta.assigned_ts).max(self.meta.commit_ts).max(self.promised_ts);
+        let floor = leadership.floor.max(self.meta.assigned_ts).max(self.meta.commit_ts).max(self.promised_ts);
         let mut lead = Lead {
             ballot: leadership.ballot,
             since_ns: cx.now.mono_ns,

@@ -201,16 +201,16 @@ impl Group {
         let prefix = keyspace::record_prefix(meta.group(), keyspace::PREPARED);
         let end = keyspace::prefix_end(&prefix);
         let mut bad = None;
-        store.scan(&prefix, &end, false, &mut |_, value| {
-            match PreparedTxn::decode(bytes::Bytes::copy_from_slice(value)) {
-                Ok(p) => {
-                    prepared.insert(p.txn, p);
-                    Visit::Next
-                }
-                Err(e) => {
-                    bad = Some(e);
-                    Visit::Stop
-                }
+        store.scan(&prefix, &end, false, &mut |_, value| match PreparedTxn::decode(bytes::Bytes::copy_from_slice(
+            value,
+        )) {
+            Ok(p) => {
+                prepared.insert(p.txn, p);
+                Visit::Next
+            }
+            Err(e) => {
+                bad = Some(e);
+                Visit::Stop
             }
         })?;
         if let Some(e) = bad {
@@ -273,11 +273,9 @@ impl Group {
             RequestBody::Commit { txn, priority, leadership, writes, participants } => {
                 self.on_commit(cx, to, commit::CommitRequest { txn, priority, leadership, writes, participants })
             }
-            RequestBody::Prepare { txn, priority, leadership, writes, coordinator } => self.on_prepare(
-                cx,
-                to,
-                participant::PrepareRequest { txn, priority, leadership, writes, coordinator },
-            ),
+            RequestBody::Prepare { txn, priority, leadership, writes, coordinator } => {
+                self.on_prepare(cx, to, participant::PrepareRequest { txn, priority, leadership, writes, coordinator })
+            }
             RequestBody::Abort { txn } => self.on_abort(cx, to, txn),
             RequestBody::KeepAlive { txn, leadership } => self.on_keep_alive(cx, to, txn, leadership),
             RequestBody::Status { txn } => self.on_status(cx, to, txn),
@@ -307,6 +305,19 @@ impl Group {
         if self.paxos_wake_ns.is_some_and(|at| at <= cx.now.mono_ns) {
             self.consensus(cx, paxos::Input::Tick)?;
         }
+        self.settle(cx)?;
+        self.run_readers(cx)?;
+        self.answer_wants(cx);
+        self.release_held(cx);
+        self.housekeeping(cx)?;
+        // What housekeeping ended may have let others go on.
+        self.settle(cx)?;
+        self.assert_invariants();
+        Ok(())
+    }
+
+    /// Goes on with everything that can, until nothing can.
+    fn settle(&mut self, cx: &mut Cx) -> Result<()> {
         loop {
             let mut progress = self.run_granted(cx)?;
             progress |= self.try_split(cx)?;
@@ -317,18 +328,9 @@ impl Group {
             }
             progress |= self.finish_waits(cx)?;
             if !progress {
-                break;
+                return Ok(());
             }
         }
-        self.run_readers(cx)?;
-        self.answer_wants(cx);
-        self.release_held(cx);
-        self.housekeeping(cx)?;
-        if self.take_proposed() {
-            self.consensus(cx, paxos::Input::Tick)?;
-        }
-        self.assert_invariants();
-        Ok(())
     }
 
     /// When `pump` wants to be called again, on the monotonic clock.
@@ -417,3 +419,6 @@ fn until_after(now: Now, ts: Timestamp) -> i64 {
     let left = ts.as_nanos().saturating_sub(now.tt.earliest.as_nanos()).saturating_add(1);
     now.mono_ns.saturating_add(left.max(0))
 }
+
+#[cfg(test)]
+mod golden;

@@ -89,8 +89,7 @@ impl Group {
         cx.out.messages.push((to, NodeMessage::Snapshot { group, message: chunk.clone() }));
         let now = cx.now.mono_ns;
         let meta = self.meta.clone();
-        self.sending
-            .insert(to, Sending { transfer, chunk, number: 0, end, meta, areas, sent_ns: now, acked_ns: now });
+        self.sending.insert(to, Sending { transfer, chunk, number: 0, end, meta, areas, sent_ns: now, acked_ns: now });
         Ok(())
     }
 
