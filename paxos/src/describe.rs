@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use truetime::Timestamp;
 
 use crate::replica::Role;
-use crate::{Ballot, Entry, Payload, Replica};
+use crate::{Ballot, Chosen, Entry, Event, Message, Payload, Refusal, Replica};
 
 /// Commands are shown up to this many bytes.
 const COMMAND_BYTES_MAX: usize = 32;
@@ -72,5 +72,66 @@ impl Replica {
             line(format!("  {}{}", entry(each), if each.slot > hard.chosen { " (open)" } else { "" }));
         }
         text
+    }
+}
+
+fn slots(entries: &[Entry]) -> String {
+    let each: Vec<String> = entries.iter().map(|e| format!("{}={}", e.slot, payload(&e.payload))).collect();
+    format!("[{}]", each.join(" "))
+}
+
+impl std::fmt::Display for Message {
+    /// One line, for traces; timestamps are left out but for those that decide something.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.name())?;
+        match self {
+            Message::Prepare { ballot, from, .. } => write!(f, " {ballot} from {from}"),
+            Message::Willing { ballot } => write!(f, " {ballot}"),
+            Message::Promise { ballot, chosen, floor, entries, .. } => {
+                let floor = floor.map_or("none".to_string(), seconds);
+                write!(f, " {ballot} {} chosen={chosen} floor={floor}", slots(entries))
+            }
+            Message::Reject { ballot, promised, reason } => match reason {
+                Refusal::Promised => write!(f, " {ballot} promised {promised}"),
+                Refusal::Leased(until) => write!(f, " {ballot} leased until {}", seconds(*until)),
+                Refusal::Untrusted => write!(f, " {ballot} untrusted clock"),
+                Refusal::Behind => write!(f, " {ballot} too far behind"),
+            },
+            Message::Accept { ballot, chosen, entries, .. } => {
+                write!(f, " {ballot} {} chosen={chosen}", slots(entries))
+            }
+            Message::Accepted { ballot, chosen, lease, ranges } => {
+                let ranges: Vec<String> = ranges.iter().map(|(a, b)| format!("{a}..{b}")).collect();
+                let lease = if lease.is_some() { "" } else { " no lease" };
+                write!(f, " {ballot} [{}] chosen={chosen}{lease}", ranges.join(" "))
+            }
+            Message::CatchUp { from } => write!(f, " from {from}"),
+            Message::ChosenEntries { chosen, entries } => write!(f, " {} chosen={chosen}", slots(entries)),
+            Message::Release { ballot, used } | Message::TimeoutNow { ballot, used } => {
+                write!(f, " {ballot} used {}", seconds(*used))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Chosen {
+    /// Slot, value and origin.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} from {}", self.slot, payload(&self.payload), self.origin)
+    }
+}
+
+impl std::fmt::Display for Event {
+    /// One line, for traces.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Event::Leading(l) => {
+                write!(f, "leading under {} floor={} lease end={}", l.ballot, seconds(l.floor), seconds(l.lease_end))
+            }
+            Event::Deposed(ballot) => write!(f, "deposed from {ballot}"),
+            Event::LeaderHint(Some(node)) => write!(f, "believes that {node} leads"),
+            Event::LeaderHint(None) => write!(f, "knows no leader"),
+            Event::NeedsSnapshot(node) => write!(f, "is asked for a snapshot for {node}"),
+        }
     }
 }
