@@ -27,6 +27,8 @@ const SWEEP_VERSIONS: usize = 512;
 /// A participant's question about a transaction whose commit request never came is answered with
 /// an abort after this long, in nanoseconds.
 const ACK_WAIT_NS: i64 = 3_000_000_000;
+/// A replica this many slots behind the chosen one still keeps up.
+const KEPT_UP_SLOTS: u64 = 64;
 /// Decisions forgotten by one record.
 const FORGET_MAX: usize = 256;
 
@@ -189,19 +191,25 @@ impl Group {
     /// Hands leadership to the node that should have it, once that node has kept up for a while.
     fn lead_where_preferred(&mut self, cx: &mut Cx) -> Result<()> {
         let preferred = self.meta.preferred;
-        let lease_ns = cx.options.paxos.lease_ns;
-        let settled = cx.now.mono_ns - self.lead().since_ns >= 2 * lease_ns;
-        if preferred == self.me || !settled || !self.lead().prepared_nothing() {
+        if preferred == self.me {
             return Ok(());
         }
+        let lease_ns = cx.options.paxos.lease_ns;
+        let chosen = self.paxos.chosen();
+        let keeps_up = self
+            .paxos
+            .peer_progress(cx.now)
+            .into_iter()
+            .any(|p| p.node == preferred && p.silent_ns <= lease_ns / 4 && p.chosen.0 + KEPT_UP_SLOTS >= chosen.0);
         let now_ns = cx.now.mono_ns;
-        let keeps_up = self.paxos.peer_progress().into_iter().any(|p| {
-            p.node == preferred
-                && p.heard_ns.is_some_and(|at| now_ns - at <= lease_ns / 4)
-                && p.chosen.0 + 64 >= self.paxos.chosen().0
-                && p.steady_since_ns.is_some_and(|since| now_ns - since >= 2 * lease_ns)
-        });
-        if keeps_up { self.hand_over(cx, Some(preferred)) } else { Ok(()) }
+        let lead = self.lead();
+        if !keeps_up {
+            lead.preferred_away_ns = now_ns;
+        }
+        if now_ns - lead.preferred_away_ns < 2 * lease_ns || !lead.prepared_nothing() {
+            return Ok(());
+        }
+        self.hand_over(cx, Some(preferred))
     }
 
     pub(super) fn on_inspect(&mut self, cx: &mut Cx, to: ReplyTo) -> Result<()> {

@@ -102,7 +102,8 @@ pub(super) enum Proposal {
 /// What a leader keeps in memory.
 pub(super) struct Lead {
     pub ballot: Ballot,
-    pub since_ns: i64,
+    /// When the node that should lead was last seen not to keep up, on the monotonic clock.
+    pub preferred_away_ns: i64,
     pub ts: Timestamps,
     pub locks: LockTable,
     pub txns: BTreeMap<TxnId, Active>,
@@ -191,7 +192,7 @@ impl Group {
         let floor = leadership.floor.max(self.meta.assigned_ts).max(self.meta.commit_ts).max(self.promised_ts);
         let mut lead = Lead {
             ballot: leadership.ballot,
-            since_ns: cx.now.mono_ns,
+            preferred_away_ns: cx.now.mono_ns,
             ts: Timestamps::above(floor),
             locks: LockTable::new(),
             txns: BTreeMap::new(),
