@@ -12,10 +12,11 @@
 //! that row is the time of the last change: a catalog whose `changed_at` is at or below `t`, read at
 //! or after `t`, is the catalog at `t`.
 //!
-//! Each gateway caches a catalog, and may use it while [`CATALOG_LEASE_NS`] after its read timestamp
-//! has surely not passed. What follows: a new table needs no wait (a gateway that does not know a
-//! name reads the catalog again before it says so), and a dropped table is in no gateway's use once
-//! the lease after the drop's commit has surely passed, which is when `DROP TABLE` answers. A
+//! Each gateway caches a catalog, and may use it until [`CATALOG_LEASE_NS`] after it began to read it.
+//! What follows: a new table needs no wait (a gateway that does not know a name reads the catalog again
+//! before it says so), and a dropped table is in no gateway's use once the lease after the answer to the
+//! drop's commit has surely passed, which is when `DROP TABLE` answers: a read that began after the
+//! commit's answer saw the drop, and one that began before it has run out. A
 //! transaction that began to commit before that may still commit after the drop; its writes to the
 //! table lie under an id that is never used again and nobody can see them.
 //!
@@ -32,7 +33,7 @@ use txn::{Key, ReadOp, Row, Span};
 use crate::SqlError;
 use crate::types::DataType;
 
-/// How long after its read timestamp a cached catalog may be used, in nanoseconds.
+/// How long after it was read a cached catalog may be used, in nanoseconds.
 pub const CATALOG_LEASE_NS: i64 = 2_000_000_000;
 /// The most columns of a table.
 pub const TABLE_COLUMNS_MAX: usize = 1000;
@@ -174,8 +175,10 @@ impl Table {
 /// All tables, as of one timestamp.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    /// When it was read.
-    pub read_ts: Timestamp,
+    /// Every change that was answered before this is in it: the earliest possible time at which its
+    /// strong read began. (The read's own timestamp may be much older: a group that nothing is
+    /// prepared in answers at its last commit.)
+    pub known_at: Timestamp,
     /// Raised by every schema change.
     pub version: u64,
     /// When the last schema change committed.
@@ -186,8 +189,8 @@ pub struct Catalog {
 
 impl Catalog {
     /// From the rows of the system span.
-    pub fn from_rows(read_ts: Timestamp, rows: &[Row]) -> Result<Catalog, SqlError> {
-        let mut catalog = Catalog { read_ts, changed_at: Timestamp::MIN, ..Catalog::default() };
+    pub fn from_rows(known_at: Timestamp, rows: &[Row]) -> Result<Catalog, SqlError> {
+        let mut catalog = Catalog { known_at, changed_at: Timestamp::MIN, ..Catalog::default() };
         for row in rows {
             if row.key == version_key() {
                 catalog.version = parse_number(&row.value)?;
@@ -202,7 +205,7 @@ impl Catalog {
 
     /// Whether it may still be used.
     pub fn is_fresh(&self, now: &Interval) -> bool {
-        now.before(self.read_ts.plus_ns(CATALOG_LEASE_NS))
+        now.before(self.known_at.plus_ns(CATALOG_LEASE_NS))
     }
 
     /// A table by name.

@@ -48,7 +48,7 @@ impl Notice {
     }
 
     /// A `NOTICE`.
-    pub fn notice(sqlstate: &'static str, message: impl Into<String>) -> Notice {
+    pub fn info(sqlstate: &'static str, message: impl Into<String>) -> Notice {
         Notice { severity: "NOTICE", sqlstate, message: message.into() }
     }
 }

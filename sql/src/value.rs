@@ -173,7 +173,7 @@ fn parse_bytea(text: &str) -> Option<Vec<u8>> {
             .filter(|c| !c.is_ascii_whitespace())
             .map(|c| c.to_digit(16).map(|d| d as u8))
             .collect::<Option<_>>()?;
-        return (digits.len() % 2 == 0).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect());
+        return digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect());
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -208,7 +208,13 @@ pub fn parse_timestamp(text: &str) -> Result<Timestamp, SqlError> {
         text_rfc.push_str("T00:00:00Z");
     } else {
         let (date, time) = text.split_at(10);
-        let time = time[1..].trim_start();
+        let time = match time.as_bytes()[0] {
+            b'T' | b't' | b' ' => time[1..].trim_start(),
+            // A date and a zone.
+            _ => time,
+        };
+        let time =
+            if time.starts_with(|c: char| c.is_ascii_digit()) { time.to_string() } else { format!("00:00{time}") };
         let zone_at = time.find(['Z', 'z', '+', '-', ' ']).unwrap_or(time.len());
         let (clock, zone) = time.split_at(zone_at);
         let zone = zone.trim_start();

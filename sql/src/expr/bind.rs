@@ -6,6 +6,8 @@
 use sqlparser::ast;
 
 use super::aggregate::{self, Aggregate, AggregateKind};
+pub use super::literal::data_type;
+use super::literal::{number, string_of};
 use super::{CompareOp, Expr, functions, operators};
 use crate::SqlError;
 use crate::parse::ident;
@@ -224,9 +226,22 @@ impl Binder<'_> {
                 parts.reverse();
                 Bound::new(if name == "AND" { Expr::And(parts) } else { Expr::Or(parts) }, DataType::Bool)
             }
-            E::BinaryOp { left, op, right } => {
-                let (left, right) = (self.bind(left)?, self.bind(right)?);
-                operators::binary(op, left, right, self.params)?
+            E::BinaryOp { .. } => {
+                // As above: `1 + 1 + 1 ..` leans to the left.
+                let mut rest = expr;
+                let mut spine = Vec::new();
+                while let E::BinaryOp { left, op, right } = rest
+                    && !matches!(op, ast::BinaryOperator::And | ast::BinaryOperator::Or)
+                {
+                    spine.push((op, right));
+                    rest = left;
+                }
+                let mut bound = self.bind(rest)?;
+                for (op, right) in spine.into_iter().rev() {
+                    let right = self.bind(right)?;
+                    bound = operators::binary(op, bound, right, self.params)?;
+                }
+                bound
             }
             E::Cast {
                 kind: ast::CastKind::Cast | ast::CastKind::DoubleColon,
@@ -480,6 +495,9 @@ impl Binder<'_> {
         }
         if let Some(kind) = aggregate::kind(&name) {
             let kind = if star { AggregateKind::CountRows } else { kind };
+            if star && treatment.is_some() {
+                return Err(SqlError::syntax("DISTINCT cannot be used with *"));
+            }
             let distinct = treatment == Some(ast::DuplicateTreatment::Distinct);
             return self.aggregate(&name, kind, &args, distinct, filter.as_deref());
         }
@@ -571,61 +589,4 @@ impl Binder<'_> {
         self.aggregates = Some(list);
         Ok(Bound::new(Expr::Aggregate(index), ty))
     }
-}
-
-/// The text of a string literal of any form.
-fn string_of(value: &ast::Value) -> Option<&str> {
-    match value {
-        ast::Value::SingleQuotedString(text)
-        | ast::Value::EscapedStringLiteral(text)
-        | ast::Value::UnicodeStringLiteral(text) => Some(text),
-        ast::Value::DollarQuotedString(quoted) => Some(&quoted.value),
-        _ => None,
-    }
-}
-
-fn number(digits: &str) -> Result<Bound, SqlError> {
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    if plain && let Ok(v) = digits.parse() {
-        return Ok(Bound::new(Expr::Const(Datum::Int(v)), DataType::Int));
-    }
-    match value::parse_text(digits, DataType::Float)? {
-        Datum::Float(v) => Ok(Bound::new(Expr::Const(Datum::Float(v)), DataType::Float)),
-        other => panic!("parsed {digits:?} as a float and got {other:?}"),
-    }
-}
-
-/// The type that a name means: 0A000 for one that there is not yet, 42704 for none at all.
-pub fn data_type(ty: &ast::DataType) -> Result<DataType, SqlError> {
-    use ast::DataType as A;
-    Ok(match ty {
-        A::Bool | A::Boolean => DataType::Bool,
-        A::BigInt(None)
-        | A::Int8(None)
-        | A::Int(None)
-        | A::Integer(None)
-        | A::Int4(None)
-        | A::SmallInt(None)
-        | A::Int2(None)
-        | A::Int64 => DataType::Int,
-        A::DoublePrecision
-        | A::Float8
-        | A::Float4
-        | A::Real
-        | A::Float64
-        | A::Double(ast::ExactNumberInfo::None)
-        | A::Float(_) => DataType::Float,
-        A::Text | A::String(None) => DataType::Text,
-        A::Varchar(None) | A::CharacterVarying(None) => DataType::Text,
-        A::Varchar(Some(_)) | A::CharacterVarying(Some(_)) => {
-            return Err(SqlError::unsupported("a VARCHAR with a length").hint("Use TEXT."));
-        }
-        A::Bytea => DataType::Bytes,
-        A::Timestamp(None, ast::TimezoneInfo::WithTimeZone | ast::TimezoneInfo::Tz) => DataType::Timestamp,
-        A::Timestamp(..) => return Err(SqlError::unsupported(format!("the type {ty}")).hint("Use TIMESTAMPTZ.")),
-        A::Custom(name, _) => {
-            return Err(SqlError::new("42704", format!("type \"{}\" does not exist", name.to_string().to_lowercase())));
-        }
-        other => return Err(SqlError::unsupported(format!("the type {other}"))),
-    })
 }

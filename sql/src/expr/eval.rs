@@ -1,7 +1,5 @@
 //! Computing expressions, with SQL's three-valued logic.
 
-use std::cmp::Ordering;
-
 use truetime::Timestamp;
 
 use super::{BinaryOp, CompareOp, Expr, functions, like};
@@ -34,100 +32,134 @@ pub fn is_true(expr: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<
 }
 
 /// The value of an expression for one row.
+///
+/// One function for each kind, so that the frame that repeats down a deep tree stays small.
 pub fn eval(expr: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
-    Ok(match expr {
-        Expr::Const(datum) => datum.clone(),
-        Expr::Column(index) => row[*index].clone(),
-        Expr::Param(index) => match context.params.get(*index) {
-            Some(datum) => datum.clone(),
-            None => return Err(SqlError::new("08P01", format!("there is no parameter ${}", index + 1))),
-        },
-        Expr::Now => Datum::Timestamp(context.now),
+    match expr {
+        Expr::Const(datum) => Ok(datum.clone()),
+        Expr::Column(index) => Ok(row[*index].clone()),
+        Expr::Param(index) => param(*index, context),
+        Expr::Now => Ok(Datum::Timestamp(context.now)),
         Expr::Aggregate(_) => panic!("an aggregate was not rewritten"),
-        Expr::Not(a) => match eval(a, row, context)? {
-            Datum::Bool(v) => Datum::Bool(!v),
-            _ => Datum::Null,
-        },
-        Expr::And(list) => {
-            let mut unknown = false;
-            for expr in list {
-                match eval(expr, row, context)? {
-                    Datum::Bool(false) => return Ok(Datum::Bool(false)),
-                    Datum::Bool(true) => {}
-                    _ => unknown = true,
-                }
-            }
-            if unknown { Datum::Null } else { Datum::Bool(true) }
+        Expr::Not(a) => not(a, row, context),
+        Expr::And(list) => connect(list, false, row, context),
+        Expr::Or(list) => connect(list, true, row, context),
+        Expr::IsNull(a) => Ok(Datum::Bool(eval(a, row, context)?.is_null())),
+        Expr::IsBool(a, want) => Ok(Datum::Bool(eval(a, row, context)? == Datum::Bool(*want))),
+        Expr::Neg(a) => negate(a, row, context),
+        Expr::Binary(op, a, b) => {
+            let [a, b] = both(a, b, row, context)?;
+            binary(*op, a, b)
         }
-        Expr::Or(list) => {
-            let mut unknown = false;
-            for expr in list {
-                match eval(expr, row, context)? {
-                    Datum::Bool(true) => return Ok(Datum::Bool(true)),
-                    Datum::Bool(false) => {}
-                    _ => unknown = true,
-                }
-            }
-            if unknown { Datum::Null } else { Datum::Bool(false) }
+        Expr::Compare(op, a, b) => {
+            let [a, b] = both(a, b, row, context)?;
+            Ok(compare(*op, &a, &b))
         }
-        Expr::IsNull(a) => Datum::Bool(eval(a, row, context)?.is_null()),
-        Expr::IsBool(a, want) => Datum::Bool(eval(a, row, context)? == Datum::Bool(*want)),
-        Expr::Neg(a) => match eval(a, row, context)? {
-            Datum::Int(v) => Datum::Int(v.checked_neg().ok_or_else(out_of_range)?),
-            Datum::Float(v) => Datum::Float(-v),
-            _ => Datum::Null,
-        },
-        Expr::Binary(op, a, b) => binary(*op, eval(a, row, context)?, eval(b, row, context)?)?,
-        Expr::Compare(op, a, b) => compare(*op, &eval(a, row, context)?, &eval(b, row, context)?),
         Expr::Distinct(a, b) => {
-            Datum::Bool(value::compare(&eval(a, row, context)?, &eval(b, row, context)?) != Ordering::Equal)
+            let [a, b] = both(a, b, row, context)?;
+            Ok(Datum::Bool(value::compare(&a, &b).is_ne()))
         }
-        Expr::In(a, list) => {
-            let a = eval(a, row, context)?;
-            let mut unknown = a.is_null();
-            for item in list {
-                match compare(CompareOp::Eq, &a, &eval(item, row, context)?) {
-                    Datum::Bool(true) => return Ok(Datum::Bool(true)),
-                    Datum::Bool(false) => {}
-                    _ => unknown = true,
-                }
-            }
-            if unknown { Datum::Null } else { Datum::Bool(false) }
+        Expr::In(a, list) => is_in(a, list, row, context),
+        Expr::Like(a, pattern, escape, ignore_case) => {
+            let [a, pattern] = both(a, pattern, row, context)?;
+            is_like(&a, &pattern, *escape, *ignore_case)
         }
-        Expr::Like(a, pattern, escape, ignore_case) => match (eval(a, row, context)?, eval(pattern, row, context)?) {
-            (Datum::Text(a), Datum::Text(pattern)) if *ignore_case => {
-                Datum::Bool(like::matches(&a.to_lowercase(), &pattern.to_lowercase(), *escape)?)
-            }
-            (Datum::Text(a), Datum::Text(pattern)) => Datum::Bool(like::matches(&a, &pattern, *escape)?),
-            _ => Datum::Null,
-        },
-        Expr::Case(branches, otherwise) => {
-            for (condition, result) in branches {
-                if is_true(condition, row, context)? {
-                    return eval(result, row, context);
-                }
-            }
-            eval(otherwise, row, context)?
-        }
-        Expr::Coalesce(list) => {
-            for expr in list {
-                let datum = eval(expr, row, context)?;
-                if !datum.is_null() {
-                    return Ok(datum);
-                }
-            }
-            Datum::Null
-        }
+        Expr::Case(branches, otherwise) => case(branches, otherwise, row, context),
+        Expr::Coalesce(list) => coalesce(list, row, context),
         Expr::NullIf(a, b) => {
-            let (a, b) = (eval(a, row, context)?, eval(b, row, context)?);
-            if compare(CompareOp::Eq, &a, &b) == Datum::Bool(true) { Datum::Null } else { a }
+            let [a, b] = both(a, b, row, context)?;
+            Ok(if compare(CompareOp::Eq, &a, &b) == Datum::Bool(true) { Datum::Null } else { a })
         }
-        Expr::Cast(a, ty) => value::cast(eval(a, row, context)?, *ty)?,
+        Expr::Cast(a, ty) => value::cast(eval(a, row, context)?, *ty),
         Expr::Call(function, args) => {
             let args = args.iter().map(|arg| eval(arg, row, context)).collect::<Result<Vec<_>, _>>()?;
-            functions::call(*function, args)?
+            functions::call(*function, args)
         }
+    }
+}
+
+fn both(a: &Expr, b: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<[Datum; 2], SqlError> {
+    Ok([eval(a, row, context)?, eval(b, row, context)?])
+}
+
+fn param(index: usize, context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    let datum = context.params.get(index).cloned();
+    datum.ok_or_else(|| SqlError::new("08P01", format!("there is no parameter ${}", index + 1)))
+}
+
+fn not(a: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    Ok(match eval(a, row, context)? {
+        Datum::Bool(v) => Datum::Bool(!v),
+        _ => Datum::Null,
     })
+}
+
+fn negate(a: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    Ok(match eval(a, row, context)? {
+        Datum::Int(v) => Datum::Int(v.checked_neg().ok_or_else(out_of_range)?),
+        Datum::Float(v) => Datum::Float(-v),
+        _ => Datum::Null,
+    })
+}
+
+/// AND, which false decides, or OR, which true does.
+fn connect(list: &[Expr], decides: bool, row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    let mut unknown = false;
+    for expr in list {
+        match eval(expr, row, context)? {
+            Datum::Bool(v) if v == decides => return Ok(Datum::Bool(decides)),
+            Datum::Bool(_) => {}
+            _ => unknown = true,
+        }
+    }
+    Ok(if unknown { Datum::Null } else { Datum::Bool(!decides) })
+}
+
+fn is_in(a: &Expr, list: &[Expr], row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    let a = eval(a, row, context)?;
+    let mut unknown = a.is_null();
+    for item in list {
+        match compare(CompareOp::Eq, &a, &eval(item, row, context)?) {
+            Datum::Bool(true) => return Ok(Datum::Bool(true)),
+            Datum::Bool(false) => {}
+            _ => unknown = true,
+        }
+    }
+    Ok(if unknown { Datum::Null } else { Datum::Bool(false) })
+}
+
+fn is_like(a: &Datum, pattern: &Datum, escape: Option<char>, ignore_case: bool) -> Result<Datum, SqlError> {
+    Ok(match (a, pattern) {
+        (Datum::Text(a), Datum::Text(pattern)) if ignore_case => {
+            Datum::Bool(like::matches(&a.to_lowercase(), &pattern.to_lowercase(), escape)?)
+        }
+        (Datum::Text(a), Datum::Text(pattern)) => Datum::Bool(like::matches(a, pattern, escape)?),
+        _ => Datum::Null,
+    })
+}
+
+fn case(
+    branches: &[(Expr, Expr)],
+    otherwise: &Expr,
+    row: &[Datum],
+    context: &EvalContext<'_>,
+) -> Result<Datum, SqlError> {
+    for (condition, result) in branches {
+        if is_true(condition, row, context)? {
+            return eval(result, row, context);
+        }
+    }
+    eval(otherwise, row, context)
+}
+
+fn coalesce(list: &[Expr], row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    for expr in list {
+        let datum = eval(expr, row, context)?;
+        if !datum.is_null() {
+            return Ok(datum);
+        }
+    }
+    Ok(Datum::Null)
 }
 
 fn compare(op: CompareOp, a: &Datum, b: &Datum) -> Datum {

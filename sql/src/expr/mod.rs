@@ -8,6 +8,7 @@ pub mod bind;
 pub mod eval;
 pub mod functions;
 mod like;
+mod literal;
 mod operators;
 
 pub use bind::{Binder, Bound, Params, Scope};

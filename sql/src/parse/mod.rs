@@ -24,11 +24,12 @@ pub use time::TimeExpr;
 
 /// The longest text of one request, in bytes.
 pub const SQL_BYTES_MAX: usize = 16 << 20;
-/// The most operators in one expression, and so about the depth of its tree.
+/// The most operators in one expression, and so about the depth of its tree: ANDs and ORs count once,
+/// others twice.
 const OPERATORS_MAX: usize = 400;
 /// The deepest nesting of parentheses, CASEs, NOTs and signs together. The parser's frames are big: a
 /// thread's stack of 2 MiB must hold so many of them even where they are not optimised.
-const NESTED_MAX: usize = 24;
+const NESTED_MAX: usize = 20;
 
 /// A parsed statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -289,6 +290,8 @@ struct Level {
     cases: usize,
     /// NOTs and signs in a row: the parser recurses for each.
     prefixes: usize,
+    /// Casts and tests in a row: each is a level of the tree above the one before.
+    postfixes: usize,
     /// What the parenthesis itself counts: more in FROM, where the parser's frames are the biggest.
     weight: usize,
 }
@@ -318,24 +321,30 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
                     && let Some(done) = levels.pop()
                 {
                     operators -= done.operators;
-                    nested -= done.weight + done.cases + done.prefixes;
+                    nested -= done.weight + 2 * done.cases + done.prefixes + done.postfixes;
                 }
             }
             Token::Comma => {
                 operators -= std::mem::take(&mut top.operators);
-                nested -= std::mem::take(&mut top.prefixes);
+                nested -= std::mem::take(&mut top.prefixes) + std::mem::take(&mut top.postfixes);
             }
-            Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::Period => {
-                after_operand = true
-            }
+            Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::DollarQuotedString(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+            | Token::NationalStringLiteral(_)
+            | Token::Placeholder(_)
+            | Token::Period => after_operand = true,
             Token::Word(word) => match word.keyword {
                 K::CASE => {
                     top.cases += 1;
-                    nested += 1;
+                    nested += 2;
                 }
                 K::END if top.cases > 0 => {
                     top.cases -= 1;
-                    nested -= 1;
+                    nested -= 2;
                     after_operand = true;
                 }
                 K::NOT | K::INTERVAL | K::PRIOR | K::EXISTS | K::SELECT | K::EXPLAIN | K::ARRAY => {
@@ -344,7 +353,7 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
                 }
                 K::AND | K::OR | K::WHEN | K::THEN | K::ELSE | K::FROM | K::WHERE => {
                     after_from = word.keyword == K::FROM;
-                    nested -= std::mem::take(&mut top.prefixes);
+                    nested -= std::mem::take(&mut top.prefixes) + std::mem::take(&mut top.postfixes);
                     top.operators += 1;
                     operators += 1;
                 }
@@ -353,24 +362,25 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
                     top.operators += 1;
                     operators += 1;
                 }
-                K::IS
-                | K::IN
-                | K::LIKE
-                | K::ILIKE
-                | K::BETWEEN
-                | K::COLLATE
-                | K::AT
-                | K::UNION
-                | K::EXCEPT
-                | K::INTERSECT => {
-                    top.operators += 1;
-                    operators += 1;
+                K::IS | K::IN | K::LIKE | K::ILIKE | K::BETWEEN | K::COLLATE | K::AT => {
+                    top.postfixes += 1;
+                    nested += 1;
+                }
+                K::UNION | K::EXCEPT | K::INTERSECT => {
+                    top.prefixes += 1;
+                    nested += 1;
                 }
                 _ => after_operand = true,
             },
+            Token::DoubleColon => {
+                top.postfixes += 1;
+                nested += 1;
+            }
             _ if was_operand => {
-                top.operators += 1;
-                operators += 1;
+                // Twice: ANDs and ORs become one flat list, these do not.
+                nested -= std::mem::take(&mut top.postfixes);
+                top.operators += 2;
+                operators += 2;
             }
             _ => {
                 top.prefixes += 1;
@@ -385,8 +395,10 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
 }
 
 fn too_complex() -> SqlError {
-    SqlError::new("54001", "statement is too complex")
-        .detail(format!("An expression has at most {OPERATORS_MAX} operators and {NESTED_MAX} levels of nesting."))
+    SqlError::new("54001", "statement is too complex").detail(format!(
+        "An expression has at most {} operators, {OPERATORS_MAX} ANDs and ORs, and {NESTED_MAX} levels of nesting.",
+        OPERATORS_MAX / 2
+    ))
 }
 
 /// The 1-based character that a location names.

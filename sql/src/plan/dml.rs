@@ -281,6 +281,9 @@ fn conflict(on: &ast::OnConflict, table: &Table, alias: &str, params: &mut Param
             scope.columns.extend(table_scope(table, "excluded").columns);
             // As in PostgreSQL, a name without a table is ambiguous between the two rows.
             let assignments = assignments(table, list, &scope, params)?;
+            if assignments.iter().any(|(column, _)| table.key_position(*column).is_some()) {
+                return Err(SqlError::unsupported("changing the primary key in ON CONFLICT DO UPDATE"));
+            }
             let filter = match selection {
                 None => None,
                 Some(selection) => {

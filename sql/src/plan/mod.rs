@@ -41,7 +41,7 @@ pub struct Planned {
 #[derive(Clone, Debug)]
 pub enum Plan {
     /// SELECT.
-    Select(SelectPlan),
+    Select(Box<SelectPlan>),
     /// INSERT, UPSERT.
     Insert(InsertPlan),
     /// UPDATE.
@@ -166,7 +166,7 @@ pub struct DeletePlan {
 impl Plan {
     /// Whether it needs a read-write transaction.
     pub fn writes(&self) -> bool {
-        !matches!(self, Plan::Select(SelectPlan { lock: None, .. }))
+        !matches!(self, Plan::Select(plan) if plan.lock.is_none())
     }
 }
 
@@ -323,21 +323,9 @@ fn output_name(expr: &ast::Expr) -> String {
         E::Identifier(name) => ident(name),
         E::CompoundIdentifier(parts) => parts.last().map_or_else(String::new, ident),
         E::Nested(inner) => output_name(inner),
+        E::TypedString(typed) => type_name(&typed.data_type),
         E::Cast { expr, data_type, .. } => match output_name(expr).as_str() {
-            "?column?" => crate::expr::bind::data_type(data_type).map_or_else(
-                |_| "?column?".into(),
-                |ty| {
-                    match ty {
-                        DataType::Bool => "bool",
-                        DataType::Int => "int8",
-                        DataType::Float => "float8",
-                        DataType::Text => "text",
-                        DataType::Bytes => "bytea",
-                        DataType::Timestamp => "timestamptz",
-                    }
-                    .into()
-                },
-            ),
+            "?column?" => type_name(data_type),
             name => name.into(),
         },
         E::Function(function) => match function.name.0.last() {
@@ -354,4 +342,18 @@ fn output_name(expr: &ast::Expr) -> String {
         E::Trim { .. } => "btrim".into(),
         _ => "?column?".into(),
     }
+}
+
+/// What a cast to a type is called.
+fn type_name(ty: &ast::DataType) -> String {
+    match crate::expr::bind::data_type(ty) {
+        Err(_) => "?column?",
+        Ok(DataType::Bool) => "bool",
+        Ok(DataType::Int) => "int8",
+        Ok(DataType::Float) => "float8",
+        Ok(DataType::Text) => "text",
+        Ok(DataType::Bytes) => "bytea",
+        Ok(DataType::Timestamp) => "timestamptz",
+    }
+    .into()
 }

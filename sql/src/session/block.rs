@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use truetime::Timestamp;
-use txn::client::ClientError;
 
 use super::{Session, SessionState};
 use crate::SqlError;
@@ -102,7 +101,7 @@ impl<E: Engine> Session<E> {
             Block::Idle => {}
         }
         if begin.weaker {
-            sink.notice(Notice::notice("00000", "the isolation level is always serializable"));
+            sink.notice(Notice::info("00000", "the isolation level is always serializable"));
         }
         let now = self.db.engine().now().latest;
         let time = begin.as_of.or(self.settings.read_time());
@@ -144,7 +143,7 @@ impl<E: Engine> Session<E> {
                         self.last_commit = Some(info.clone());
                         done.commit = Some(info);
                     }
-                    Err(err) => return Err(commit_error(err)),
+                    Err(err) => return Err(err.into()),
                 }
             }
         }
@@ -175,8 +174,4 @@ impl<E: Engine> Session<E> {
         }
         Completion { tag: "ROLLBACK".into(), ..Completion::default() }
     }
-}
-
-pub(super) fn commit_error(err: ClientError) -> SqlError {
-    SqlError::from(err)
 }

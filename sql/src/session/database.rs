@@ -93,10 +93,15 @@ impl<E: Engine> Database<E> {
         let catalog = self.load(ReadBound::Strong).await?;
         let mut cached = lock(&self.shared.catalog);
         // Two loads may end in either order: the later catalog stays.
-        if cached.as_ref().is_none_or(|cached| cached.read_ts <= catalog.read_ts) {
-            *cached = Some(Arc::clone(&catalog));
+        match &*cached {
+            Some(known) if (known.version, known.known_at) > (catalog.version, catalog.known_at) => {
+                Ok(Arc::clone(known))
+            }
+            _ => {
+                *cached = Some(Arc::clone(&catalog));
+                Ok(catalog)
+            }
         }
-        Ok(catalog)
     }
 
     /// The catalog at a past timestamp.
@@ -106,6 +111,7 @@ impl<E: Engine> Database<E> {
     }
 
     async fn load(&self, bound: ReadBound) -> Result<Arc<Catalog>, SqlError> {
+        let known_at = self.engine().now().earliest;
         let mut op = catalog::read_op();
         let mut bound = bound;
         let mut rows = Vec::new();
@@ -118,7 +124,7 @@ impl<E: Engine> Database<E> {
             match result.resume {
                 Some(span) if got > 0 || span != op.span => op.span = span,
                 Some(Span { .. }) => return Err(SqlError::new("XX000", "reading the catalog made no progress")),
-                None => return Catalog::from_rows(at, &rows).map(Arc::new),
+                None => return Catalog::from_rows(known_at, &rows).map(Arc::new),
             }
         }
     }

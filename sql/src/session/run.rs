@@ -97,9 +97,10 @@ impl<E: Engine> Session<E> {
                 let change = ddl::drop(self.db.engine(), names, *if_exists).await?;
                 let completion = self.changed("DROP TABLE", change, sink);
                 self.db.load_strong().await?;
-                if let Some(at) = completion.commit.as_ref().and_then(|commit| commit.commit_ts) {
+                if completion.commit.is_some() {
                     // Until then another gateway may use a catalog that still has the table.
-                    self.db.engine().sleep_until_after(at.plus_ns(CATALOG_LEASE_NS)).await;
+                    let answered = self.db.engine().now().latest;
+                    self.db.engine().sleep_until_after(answered.plus_ns(CATALOG_LEASE_NS)).await;
                 }
                 completion
             }
@@ -151,7 +152,7 @@ impl<E: Engine> Session<E> {
                 self.last_commit = Some(info.clone());
                 done.commit = Some(info);
             }
-            Change::Nothing(sqlstate, message) => sink.notice(Notice::notice(sqlstate, message)),
+            Change::Nothing(sqlstate, message) => sink.notice(Notice::info(sqlstate, message)),
         }
         done
     }

@@ -16,7 +16,7 @@ fn outcome(sql: &str) -> String {
 
 #[test]
 fn deep_input_is_refused_or_served() {
-    for depth in [10, 20, 24, 40, 100, 390, 10_000, 100_000] {
+    for depth in [10, 20, 24, 40, 100, 190, 390, 10_000, 100_000] {
         let parens = format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth));
         let nots = format!("SELECT {} true", "NOT ".repeat(depth));
         let minus = format!("SELECT {} 1", "- ".repeat(depth));
@@ -39,9 +39,6 @@ fn deep_input_is_refused_or_served() {
             parens, nots, minus, plus, casts, ors, cases, calls, subqueries, unions, joins, nested, arrays, commas,
             explains, types, dots, intervals,
         ] {
-            if std::env::var_os("TRACE").is_some() {
-                eprintln!("{depth} {}", sql.chars().take(40).collect::<String>());
-            }
             let outcome = outcome(&sql);
             let start: String = sql.chars().take(40).collect();
             let known = ["ok", "54001", "42601", "0A000", "42P01", "42703", "54000"];
