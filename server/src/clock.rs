@@ -22,7 +22,11 @@ const KERNEL_DRIFT_PPM: i64 = 500;
 /// A peer that was last heard of longer ago has no say about our clock.
 const PEER_STALE_NS: i64 = 3_000_000_000;
 
-/// The kernel's `STA_UNSYNC`, `STA_NANO` and the state `TIME_ERROR`.
+/// Two readings that lie further apart are taken again, so many times.
+const READ_GAP_NS_MAX: i64 = 20_000;
+const READ_TRIES: u32 = 4;
+
+/// The kernel's `STA_UNSYNC` and its state `TIME_ERROR`.
 const STA_UNSYNC: i32 = 0x0040;
 const TIME_ERROR: i32 = 5;
 
@@ -150,9 +154,24 @@ impl NodeClock {
     }
 
     fn read(&self, inner: &mut Inner) -> Reading {
-        let mono_ns = self.mono_ns();
+        let (system, mono_ns) = self.read_together();
         let kernel = if needs_kernel(inner.clock.spec()) { self.kernel(inner, mono_ns) } else { None };
-        Reading { system: system_now(), mono_ns, kernel }
+        Reading { system, mono_ns, kernel }
+    }
+
+    /// Both clocks at one instant, as nearly as a busy machine lets us: a thread that is preempted
+    /// between the two readings would see the system clock jump.
+    fn read_together(&self) -> (Timestamp, i64) {
+        let mut before = self.mono_ns();
+        for _ in 0..READ_TRIES {
+            let system = system_now();
+            let after = self.mono_ns();
+            if after - before <= READ_GAP_NS_MAX {
+                return (system, after);
+            }
+            before = after;
+        }
+        (system_now(), self.mono_ns())
     }
 
     fn kernel(&self, inner: &mut Inner, mono_ns: i64) -> Option<KernelClock> {

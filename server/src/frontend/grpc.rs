@@ -135,8 +135,9 @@ impl Database for DatabaseService {
 
 /// Answers requests until the stream ends.
 async fn converse(mut session: SqlSession, mut asked: Streaming<ClientMessage>, mut sink: WireSink, hello: Hello) {
+    // No Ready follows it: a Ready always ends the answer to a request.
     sink.push(Answer::Hello(hello));
-    if sink.send_ready(&session).await.is_err() {
+    if sink.flush().await.is_err() {
         return;
     }
     loop {
