@@ -154,6 +154,14 @@ impl Leading {
         self.peers.values().filter(lately).map(|p| p.chosen).min()
     }
 
+    /// A peer is there, and knows slots up to `chosen` to be chosen.
+    pub(crate) fn heard_of(&mut self, now: Now, peer: NodeId, chosen: Slot) {
+        if let Some(progress) = self.peers.get_mut(&peer) {
+            progress.heard_ns = now.mono_ns;
+            progress.chosen = progress.chosen.max(chosen);
+        }
+    }
+
     /// Puts the next value into the log, the write and the pipeline.
     fn append(&mut self, now: Now, origin: Ballot, payload: Payload) -> Entry {
         let entry = Entry { slot: self.next(), ballot: self.ballot, origin, payload };
@@ -317,9 +325,8 @@ impl Replica {
         if leading.ballot != ballot {
             return;
         }
+        leading.heard_of(now, from, chosen);
         if let Some(progress) = leading.peers.get_mut(&from) {
-            progress.heard_ns = now.mono_ns;
-            progress.chosen = progress.chosen.max(chosen);
             let last = ranges.last().map_or(Slot(0), |(_, last)| *last);
             progress.accepted = progress.accepted.max(last);
         }

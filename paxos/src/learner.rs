@@ -169,6 +169,9 @@ impl Replica {
             self.needs_snapshot(now, from);
             return;
         }
+        if let Role::Leader(leading) = &mut self.role {
+            leading.heard_of(now, from, Slot(slot.0.saturating_sub(1)));
+        }
         let entries = self.log.batch(slot, self.hard.chosen, self.options.message_bytes_max);
         if !entries.is_empty() {
             self.out.send(from, Message::ChosenEntries { chosen: self.hard.chosen, entries });

@@ -132,7 +132,9 @@ impl Replica {
         self.released = Some(ballot);
         if self.hard.lease.is_some_and(|vote| vote.holder == holder) {
             self.hard.lease = None;
-            self.raise_floor(used);
+            if used > Timestamp::ZERO {
+                self.raise_floor(used);
+            }
             // Should this be lost, the old vote is back: that only takes longer.
             self.out.hard_lazily();
         }
