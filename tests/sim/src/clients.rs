@@ -25,8 +25,8 @@ pub enum Call {
     Commit(Vec<Mutation>),
     /// Give up the transaction.
     Rollback,
-    /// Read without locks.
-    Snapshot(Vec<ReadOp>, When),
+    /// Read without locks, at this replica first; at any if none.
+    Snapshot(Vec<ReadOp>, When, Option<NodeId>),
     /// How did this transaction end?
     Status(TxnId),
 }
@@ -251,7 +251,7 @@ impl Client {
                     self.gateway = gateway;
                 }
                 self.state = State::Snapshot;
-                Act::Call(Call::Snapshot(ops, when))
+                Act::Call(Call::Snapshot(ops, when, gateway))
             }
             None => self.drop_plan(shared),
         }
@@ -355,7 +355,7 @@ impl Client {
             },
             (State::Asking, _) => {
                 self.state = State::Doubting;
-                self.think(shared)
+                Act::Wait(self.rng.random_range(1_000_000..100_000_000))
             }
             (State::Snapshot, Answer::SnapshotRows { asked, read_ts, rows }) => {
                 let Some(Plan::Snapshot { ops, when, .. }) = self.plan.clone() else {

@@ -96,13 +96,13 @@ impl Desk {
                 out.answers.push((client, seq, Answer::Begun(txn, priority)));
                 return out;
             }
-            Call::Snapshot(ops, when) => {
+            Call::Snapshot(ops, when, replica) => {
                 let at = match when {
                     When::Strong => None,
                     When::Offset(ns) => Some(now.tt.earliest.plus_ns(ns)),
                     When::Exactly(at) => Some(at),
                 };
-                let prefer = *pick(&mut self.rng, &self.nodes);
+                let prefer = replica.unwrap_or(*pick(&mut self.rng, &self.nodes));
                 self.replace(client, Some(Running::Other(Box::new(SnapshotRead::new(ops, at, prefer)))));
                 self.sessions.get_mut(&client).expect("made above").asked = at;
                 ClientInput::Tick

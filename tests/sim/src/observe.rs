@@ -20,19 +20,12 @@ pub struct Observer {
     leaders: BTreeMap<GroupId, NodeId>,
     /// The hash of each group at each slot.
     hashes: BTreeMap<(GroupId, Slot), (NodeId, u64)>,
-    /// Safe times do not go back within one process.
-    safe_ts: BTreeMap<(NodeId, GroupId), truetime::Timestamp>,
     samples: u64,
     /// Groups that were there at the start.
     groups_max: usize,
 }
 
 impl Observer {
-    /// A process has ended.
-    pub fn forget(&mut self, node: NodeId) {
-        self.safe_ts.retain(|(of, _), _| *of != node);
-    }
-
     /// A message leaves a node.
     pub fn sent(&mut self, message: &NodeMessage, from: NodeId, counters: &mut Counters) {
         match message {
@@ -86,8 +79,6 @@ impl World {
                         counters.hit("leader changed");
                     }
                 }
-                let safe = seen.safe_ts.entry((server.id, group)).or_insert(status.safe_ts);
-                *safe = status.safe_ts.max(*safe);
                 if hash_now && let Some(Ok(hash)) = process.node.checksum(group) {
                     let (node, first) = *seen.hashes.entry((group, status.applied)).or_insert((server.id, hash));
                     if first != hash {

@@ -152,7 +152,7 @@ pub enum Plan {
         ops: Vec<ReadOp>,
         /// When.
         when: When,
-        /// Through which gateway; any if none.
+        /// Through which gateway, and at its own replicas first; any if none.
         gateway: Option<NodeId>,
     },
 }

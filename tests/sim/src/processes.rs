@@ -73,7 +73,6 @@ impl World {
         self.shared.counters.add("log batches lost", lost);
         self.shared.counters.add("state batches lost", (batches - kept) as u64);
         self.note(format!("{id} {what}: loses {lost} log batches and {} of the state", batches - kept));
-        self.observer.forget(id);
         let broken: Vec<_> = self
             .seats
             .iter()
