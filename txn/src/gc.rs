@@ -2,11 +2,19 @@
 //!
 //! For each key, the newest version at or below the line is what a read at the line sees: it stays,
 //! unless it is a tombstone, and every older one goes. Reads at or above the line are unchanged.
+//!
+//! ```text
+//!   line 20:   a@30  a@20  a@10        b@25  b@15x  b@5        c@8x  c@7
+//!              keep  keep  drop        keep  drop   drop       drop  drop      (x: a tombstone)
+//! ```
+//!
+//! All versions of a key are judged, and dropped, in one batch: a tombstone never goes before what it
+//! hides.
 
 use truetime::Timestamp;
 
 use crate::keyspace::{split_version, unescape, version_span};
-use crate::mvcc::is_tombstone;
+use crate::mvcc::{is_tombstone, malformed};
 use crate::storage::{Batch, Storage, StorageError, Visit};
 use crate::types::{Key, Span};
 
@@ -36,9 +44,8 @@ pub(crate) enum Version<'a> {
     Dropped(&'a [u8]),
 }
 
-/// Visits versions and says of each whether collection keeps it. Never stops amid a key's versions
-/// but at the start of one, so that each key is judged whole; a key with more than `versions_max`
-/// versions is visited in one go.
+/// Visits versions and says of each whether collection keeps it. Stops only where another key
+/// begins, so that each is judged whole: one with more than `versions_max` versions in one go.
 pub(crate) fn visit_kept(
     store: &dyn Storage,
     span: &Span,
@@ -60,12 +67,14 @@ pub(crate) fn visit_kept(
     let mut error = None;
     store.scan(&from, &to, false, &mut |raw, bytes| {
         let Some((prefix, ts)) = split_version(raw) else {
-            error = Some(StorageError(format!("{raw:02x?} is no version's key")));
+            error = Some(malformed(raw));
             return Visit::Stop;
         };
         if prefix != key {
-            if seen >= versions_max {
+            if seen >= versions_max.max(1) {
                 next = unescape(prefix);
+                // Without this, a sweep would take damage for the end of the span.
+                error = next.is_none().then(|| malformed(raw));
                 return Visit::Stop;
             }
             key.clear();

@@ -9,10 +9,28 @@
 //!    too new           too new     too new
 //! ```
 //!
-//! A scan visits versions in key order. It steps over a few versions that it does not want before
-//! it seeks, since a seek costs a storage engine about as much as a handful of steps. In reverse a
-//! key's oldest version comes first, so a reverse scan, having met a key, seeks straight to the
-//! version that the read would see, and from there to the key before.
+//! # Scans
+//!
+//! A seek costs a storage engine about as much as a handful of steps, and most keys have only a few
+//! versions. So a scan steps over what it does not want, and seeks when a key has more of it:
+//!
+//! ```text
+//!   forward, at 22:   a@99 a@98 .. a@23 | a@20 | a@10 ..  b@5      too new: seek to a@22;
+//!                                                                  older than taken: seek behind a
+//!   reverse, at 22:   .. a@23 | a@20 a@10 .. a@1  <-- b@5          oldest first: the last one met
+//!                                                                  that is not too new is taken
+//! ```
+//!
+//! In reverse no seek leads from a key's oldest version to the one wanted, as that would be a seek
+//! forward: if a key has many versions, a second, forward look finds it.
+//!
+//! # Invariants
+//!
+//! - What a read at `t` returns depends on nothing above `t`, and on no version that collection at a
+//!   line at or below `t` may drop: so it is the same for ever (I12).
+//! - `newest` is at least the timestamp of every version that a row, or the absence of one, is due
+//!   to: the answer may be shown once it has surely passed (I8).
+//! - Pages add up: a read and the reads of what it leaves in `resume` return what one would have.
 
 use bytes::Bytes;
 use truetime::Timestamp;
@@ -49,15 +67,16 @@ pub fn is_tombstone(bytes: &[u8]) -> bool {
     bytes.first() == Some(&TOMBSTONE)
 }
 
-fn value_of(raw: &[u8], bytes: &[u8]) -> Result<Option<Value>> {
+fn value_of(prefix: &[u8], ts: Timestamp, bytes: &[u8]) -> Result<Option<Value>> {
     match bytes.split_first() {
         Some((&TOMBSTONE, [])) => Ok(None),
         Some((&VALUE, value)) => Ok(Some(Bytes::copy_from_slice(value))),
-        _ => Err(StorageError(format!("the version at {raw:02x?} is malformed"))),
+        _ => Err(StorageError(format!("the version of {prefix:02x?} at {ts} is malformed"))),
     }
 }
 
-fn malformed(raw: &[u8]) -> StorageError {
+/// The error for bytes among the versions that are no version's key.
+pub(crate) fn malformed(raw: &[u8]) -> StorageError {
     StorageError(format!("{raw:02x?} is no version's key"))
 }
 
@@ -68,7 +87,7 @@ pub fn get(store: &dyn Storage, key: &[u8], at: Timestamp) -> Result<Option<(Tim
     let mut found = Ok(None);
     let mut visit = |raw: &[u8], bytes: &[u8]| {
         found = match split_version(raw) {
-            Some((_, ts)) => value_of(raw, bytes).map(|value| Some((ts, value))),
+            Some((prefix, ts)) => value_of(prefix, ts, bytes).map(|value| Some((ts, value))),
             None => Err(malformed(raw)),
         };
         Visit::Stop
@@ -83,9 +102,10 @@ fn with_last(mut key: Vec<u8>) -> Vec<u8> {
     key
 }
 
-/// Reads as a [`ReadOp`] asks, at `at`. Stops once `bytes_left` is used up, after at least one row;
-/// the rest of the span is then in `resume`. `newest` is raised to the largest commit timestamp of
-/// any version that decided what the rows are, tombstones included.
+/// Reads as a [`ReadOp`] asks, at `at`. Stops once `bytes_left` is used up; the rest of the span is
+/// then in `resume`. With any bytes left at the start it returns at least one row, however large, if
+/// there is one. `newest` is raised to the largest commit timestamp of any version that decided
+/// what the rows are, tombstones included.
 pub fn read(
     store: &dyn Storage,
     op: &ReadOp,
@@ -97,6 +117,10 @@ pub fn read(
     if op.span.is_empty() {
         return Ok(result);
     }
+    if *bytes_left == 0 {
+        result.resume = Some(op.span.clone());
+        return Ok(result);
+    }
     if op.span.is_point() {
         if let Some((commit_ts, value)) = get(store, &op.span.start, at)? {
             *newest = (*newest).max(commit_ts);
@@ -105,10 +129,6 @@ pub fn read(
                 result.rows.push(Row { key: op.span.start.clone(), value, commit_ts });
             }
         }
-        return Ok(result);
-    }
-    if *bytes_left == 0 {
-        result.resume = Some(op.span.clone());
         return Ok(result);
     }
     let mut scan = Scan { op, at, bytes_left, newest, result, error: None };
@@ -135,70 +155,92 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn forward(&mut self, store: &dyn Storage, from: &[u8], to: &[u8]) -> Result<()> {
-        // The key whose version was taken: its older ones are stepped over.
-        let mut done: Vec<u8> = Vec::new();
-        let mut steps = 0;
+        // The key being looked at, whether its version was taken, and how many were stepped over.
+        let (mut current, mut taken, mut steps) = (Vec::new(), false, 0);
         store.scan(from, to, false, &mut |raw, bytes| {
             let Some((prefix, ts)) = split_version(raw) else { return self.fail(malformed(raw)) };
-            if prefix == done || ts > self.at {
-                steps += 1;
-                if steps <= STEPS_MAX {
-                    return Visit::Next;
-                }
-                steps = 0;
-                let mut target = prefix.to_vec();
-                push_ts(&mut target, if prefix == done { Timestamp::MIN } else { self.at });
-                if prefix == done {
-                    target.push(0);
-                }
-                return Visit::Seek(target);
+            if prefix != current {
+                current.clear();
+                current.extend_from_slice(prefix);
+                (taken, steps) = (false, 0);
             }
-            steps = 0;
-            done.clear();
-            done.extend_from_slice(prefix);
-            self.take(raw, prefix, ts, bytes)
+            if !taken && ts <= self.at {
+                (taken, steps) = (true, 0);
+                return self.take(prefix, ts, bytes);
+            }
+            steps += 1;
+            if steps <= STEPS_MAX {
+                return Visit::Next;
+            }
+            let mut target = prefix.to_vec();
+            if taken {
+                push_ts(&mut target, Timestamp::MIN);
+                Visit::Seek(with_last(target))
+            } else {
+                push_ts(&mut target, self.at);
+                Visit::Seek(target)
+            }
         })
     }
 
     fn reverse(&mut self, store: &dyn Storage, from: &[u8], to: &[u8]) -> Result<()> {
-        // The key being looked at: its visible version is sought from its oldest on.
-        let mut sought: Vec<u8> = Vec::new();
+        // The key being looked at, how many of its versions were met, and the newest of them that
+        // the read may see.
+        let (mut current, mut steps) = (Vec::new(), 0);
+        let (mut best_ts, mut best) = (None, Vec::new());
         store.scan(from, to, true, &mut |raw, bytes| {
             let Some((prefix, ts)) = split_version(raw) else { return self.fail(malformed(raw)) };
-            // The reverse scan meets the oldest version first. If even that is too new, the key
-            // did not exist; otherwise the wanted one is found by a forward look from `at`.
-            if prefix == sought {
-                return Visit::Seek(prefix.to_vec());
+            if prefix != current {
+                // The key after this one, in order, is done with.
+                if let Some(ts) = best_ts.take()
+                    && self.take(&current, ts, &best) == Visit::Stop
+                {
+                    return Visit::Stop;
+                }
+                current.clear();
+                current.extend_from_slice(prefix);
+                steps = 0;
             }
-            sought.clear();
-            sought.extend_from_slice(prefix);
-            if ts > self.at {
-                return Visit::Seek(prefix.to_vec());
+            steps += 1;
+            if steps <= STEPS_MAX {
+                if ts <= self.at {
+                    best_ts = Some(ts);
+                    best.clear();
+                    best.extend_from_slice(bytes);
+                }
+                return Visit::Next;
             }
-            let mut from = prefix.to_vec();
-            push_ts(&mut from, self.at);
-            let mut to = prefix.to_vec();
-            push_ts(&mut to, ts);
-            let to = with_last(to);
-            let mut taken = Visit::Stop;
-            let looked = if from.as_slice() == raw {
-                taken = self.take(raw, prefix, ts, bytes);
-                Ok(())
-            } else {
-                store.scan(&from, &to, false, &mut |raw, bytes| {
-                    taken = match split_version(raw) {
-                        Some((prefix, ts)) => self.take(raw, prefix, ts, bytes),
-                        None => self.fail(malformed(raw)),
-                    };
-                    Visit::Stop
-                })
+            if ts <= self.at {
+                best_ts = None;
+                if self.look(store, prefix, ts) == Visit::Stop {
+                    return Visit::Stop;
+                }
+            }
+            Visit::Seek(prefix.to_vec())
+        })?;
+        if let Some(ts) = best_ts.filter(|_| self.error.is_none()) {
+            self.take(&current, ts, &best);
+        }
+        Ok(())
+    }
+
+    /// Finds and takes the visible version of a key that has one at `oldest`, from the new end.
+    fn look(&mut self, store: &dyn Storage, prefix: &[u8], oldest: Timestamp) -> Visit {
+        let (mut from, mut to) = (prefix.to_vec(), prefix.to_vec());
+        push_ts(&mut from, self.at);
+        push_ts(&mut to, oldest);
+        let mut then = Visit::Stop;
+        let looked = store.scan(&from, &with_last(to), false, &mut |raw, bytes| {
+            then = match split_version(raw) {
+                Some((prefix, ts)) => self.take(prefix, ts, bytes),
+                None => self.fail(malformed(raw)),
             };
-            match (looked, taken) {
-                (Err(e), _) => self.fail(e),
-                (Ok(()), Visit::Stop) => Visit::Stop,
-                (Ok(()), _) => Visit::Seek(prefix.to_vec()),
-            }
-        })
+            Visit::Stop
+        });
+        match looked {
+            Ok(()) => then,
+            Err(e) => self.fail(e),
+        }
     }
 
     fn fail(&mut self, error: StorageError) -> Visit {
@@ -207,21 +249,20 @@ impl Scan<'_> {
     }
 
     /// Takes in the visible version of a key.
-    fn take(&mut self, raw: &[u8], prefix: &[u8], ts: Timestamp, bytes: &[u8]) -> Visit {
-        if is_tombstone(bytes) {
-            *self.newest = (*self.newest).max(ts);
-            return Visit::Next;
-        }
-        let Some(key) = unescape(prefix) else { return self.fail(malformed(raw)) };
+    fn take(&mut self, prefix: &[u8], ts: Timestamp, bytes: &[u8]) -> Visit {
+        let value = match value_of(prefix, ts, bytes) {
+            Err(e) => return self.fail(e),
+            Ok(None) => {
+                *self.newest = (*self.newest).max(ts);
+                return Visit::Next;
+            }
+            Ok(Some(value)) => value,
+        };
+        let Some(key) = unescape(prefix) else { return self.fail(malformed(prefix)) };
         if *self.bytes_left == 0 {
             self.result.resume = Some(self.rest(&key));
             return Visit::Stop;
         }
-        let value = match value_of(raw, bytes) {
-            Ok(Some(value)) => value,
-            Ok(None) => return Visit::Next,
-            Err(e) => return self.fail(e),
-        };
         *self.newest = (*self.newest).max(ts);
         *self.bytes_left = self.bytes_left.saturating_sub(key.len() + value.len());
         self.result.rows.push(Row { key, value, commit_ts: ts });
@@ -243,5 +284,7 @@ pub fn newest_version(store: &dyn Storage, key: &[u8]) -> Result<Option<Timestam
     Ok(get(store, key, Timestamp::MAX)?.map(|(ts, _)| ts))
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

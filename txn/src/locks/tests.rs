@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use truetime::Timestamp;
 
 use super::*;
+use crate::types::Key;
 
 fn txn(n: u64) -> TxnId {
     TxnId(u128::from(n))
@@ -36,6 +37,14 @@ impl Twin {
         let gone = self.waiting.iter().filter(|(_, t, _)| *t == txn).map(|(token, _, _)| *token).collect();
         self.waiting.retain(|(_, t, _)| *t != txn);
         gone
+    }
+
+    fn stops_an_older(&self, txn: TxnId) -> bool {
+        self.held.iter().filter(|(t, _, _)| *t == txn).any(|(_, span, mode)| {
+            self.waiting.iter().any(|(_, other, wants)| {
+                self.ages[other] < self.ages[&txn] && wants.iter().any(|(s, m)| s.overlaps(span) && conflict(*m, *mode))
+            })
+        })
     }
 
     fn settle(&mut self) -> Effects {
@@ -96,7 +105,6 @@ fn agrees_with_the_twin() {
             let owner = rng.random_range(1..7);
             let t = txn(owner);
             twin.ages.insert(t, age(owner));
-            let waits = twin.waiting.iter().any(|(_, w, _)| *w == t);
             let (got, expected) = match rng.random_range(0..10) {
                 0..6 if !twin.protected.contains(&t) => {
                     let wants: Vec<_> = (0..rng.random_range(1..3))
@@ -108,19 +116,28 @@ fn agrees_with_the_twin() {
                     twin.waiting.push((token, t, wants.clone()));
                     (table.acquire(t, age(owner), wants, token), twin.settle())
                 }
-                6 if !waits && twin.held.iter().any(|(h, _, _)| *h == t) => {
+                6 if twin.held.iter().any(|(h, _, _)| *h == t) => {
                     table.protect(t);
                     twin.protected.insert(t);
                     (Effects::default(), Effects::default())
                 }
                 _ => {
                     let got = table.release(t);
-                    twin.drop_txn(t);
-                    (got, twin.settle())
+                    let mut gone = twin.drop_txn(t);
+                    let mut expected = twin.settle();
+                    expected.cancelled.append(&mut gone);
+                    (got, expected)
                 }
             };
             assert_eq!(sorted(got), sorted(expected), "seed {seed} step {token}");
             table.check();
+            for owner in (1..7).map(txn) {
+                assert_eq!(
+                    table.stops_an_older(owner),
+                    twin.stops_an_older(owner),
+                    "seed {seed} step {token}: {owner}"
+                );
+            }
             for (holder, span, mode) in &twin.held {
                 assert!(table.holds(*holder, span, *mode), "seed {seed} step {token}: {holder} {span:?}");
             }
@@ -141,5 +158,44 @@ fn a_wounded_transaction_leaves_nothing_behind() {
     assert!(table.held_by(txn(3)).is_empty());
     table.release(txn(1));
     table.release(txn(2));
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_later_try_counts_as_older_than_the_ghost_of_an_earlier_one() {
+    let mut table = LockTable::new();
+    let want = || vec![(Span::point(&b"a"[..]), LockMode::Exclusive)];
+    table.acquire(txn(5), age(5), want(), 1);
+    let effects = table.acquire(txn(9), age(5), want(), 2);
+    assert_eq!(effects, Effects { granted: vec![2], wounded: vec![txn(5)], cancelled: vec![] });
+    assert!(table.acquire(txn(5), age(5), want(), 3).granted.is_empty(), "the ghost waits");
+    table.check();
+}
+
+#[test]
+fn requests_for_nothing_and_for_empty_spans_are_granted_and_forgotten() {
+    let mut table = LockTable::new();
+    let inside_out = Span::new(&b"c"[..], &b"a"[..]);
+    assert_eq!(table.acquire(txn(1), age(1), Vec::new(), 1).granted, [1]);
+    assert_eq!(table.acquire(txn(1), age(1), vec![(inside_out.clone(), LockMode::Exclusive)], 2).granted, [2]);
+    assert!(table.is_empty() && table.owners_in(&inside_out).is_empty());
+}
+
+#[test]
+fn a_hot_key_with_many_waiters_is_handed_on_in_order() {
+    const WAITERS: u64 = 4_000;
+    let mut table = LockTable::new();
+    let want = |mode| vec![(Span::point(&b"hot"[..]), mode)];
+    // Every tenth wants to write; the readers between two writers go on together.
+    let mode = |n: u64| if n.is_multiple_of(10) { LockMode::Exclusive } else { LockMode::Shared };
+    for n in 0..WAITERS {
+        let granted = table.acquire(txn(n), age(n), want(mode(n)), n).granted;
+        assert_eq!(granted.is_empty(), n > 0);
+    }
+    let mut handed_on = vec![0];
+    for n in 0..WAITERS {
+        handed_on.extend(table.release(txn(n)).granted);
+    }
+    assert_eq!(handed_on, (0..WAITERS).collect::<Vec<_>>());
     assert!(table.is_empty());
 }

@@ -19,6 +19,12 @@ fn key(n: u8) -> Key {
 struct Twin(Vec<(Key, Timestamp, Option<Value>)>);
 
 impl Twin {
+    /// The newest version that a read of the whole span looks at, tombstones included.
+    fn newest(&self, span: &Span, at: Timestamp) -> Timestamp {
+        let seen = self.0.iter().filter(|(key, ts, _)| span.contains(key) && *ts <= at);
+        seen.map(|(_, ts, _)| *ts).max().unwrap_or(Timestamp::MIN)
+    }
+
     fn rows(&self, op: &ReadOp, at: Timestamp) -> Vec<Row> {
         let mut keys: Vec<&Key> = self.0.iter().map(|(k, _, _)| k).filter(|k| op.span.contains(k)).collect();
         keys.sort();
@@ -99,6 +105,14 @@ fn reads_agree_with_the_twin() {
             let at = ts(rng.random_range(0..130));
             let page = [1, 7, 1 << 20][rng.random_range(0..3)];
             assert_eq!(read_all(&store, &op, at, page), twin.rows(&op, at), "seed {seed}: {op:?} at {at}");
+            if op.limit == 0 {
+                let (mut left, mut newest) = (usize::MAX, Timestamp::MIN);
+                read(&store, &op, at, &mut left, &mut newest).expect("a read");
+                assert_eq!(newest, twin.newest(&op.span, at), "seed {seed}: {op:?} at {at}");
+            }
+            let got = get(&store, &op.span.start, at).expect("a read").map(|(ts, _)| ts);
+            let expected = twin.newest(&Span::point(op.span.start.clone()), at);
+            assert_eq!(got.unwrap_or(Timestamp::MIN), expected, "seed {seed}: {op:?} at {at}");
         }
     }
 }
@@ -156,4 +170,34 @@ fn the_memory_store_conforms_and_a_crash_keeps_a_prefix() {
     store.crash(2);
     assert_eq!(store.get(&[1]).expect("a read").as_deref(), Some(&[5][..]));
     assert_eq!(store.len(), 7);
+}
+
+#[test]
+fn damage_is_an_error_and_not_an_end() {
+    let good = version_key(b"b", ts(5));
+    // An escape that means nothing.
+    let mut escape = vec![2, b'b', 0, 7, 0, 1];
+    push_ts(&mut escape, ts(5));
+    for bad in [
+        (vec![2, b'b', 0, 1, 9], vec![1]),
+        (escape.clone(), vec![1]),
+        // No tag, an unknown one, and a deletion with a value.
+        (good.clone(), vec![]),
+        (good.clone(), vec![7]),
+        (good.clone(), vec![TOMBSTONE, 1]),
+    ] {
+        let mut store = MemoryStore::new();
+        let mut batch = Batch::default();
+        put_versions(&mut batch, &[Mutation { key: (&b"a"[..]).into(), value: Some((&b"1"[..]).into()) }], ts(3));
+        batch.put(bad.0.clone(), bad.1.clone());
+        store.write(batch).expect("a write");
+        for reverse in [false, true] {
+            let op = ReadOp { span: Span::all(), reverse, limit: 0 };
+            let (mut left, mut newest) = (usize::MAX, Timestamp::MIN);
+            assert!(read(&store, &op, ts(9), &mut left, &mut newest).is_err(), "{bad:02x?}, reverse {reverse}");
+        }
+        if bad.0 != good {
+            assert!(sweep(&store, &Span::all(), ts(9), None, 1).is_err(), "{bad:02x?}");
+        }
+    }
 }
