@@ -36,9 +36,10 @@
 //!   group B:  young waits to prepare, or to commit: old holds a lock
 //! ```
 //!
-//! Only the coordinator can break this one, by aborting the younger while it is undecided. So the
-//! group asks [`LockTable::stops_an_older`] about transactions that stay prepared for long. (The paper
-//! has wound-wait in 4.2.1 and does not go into this.)
+//! The table cannot break this one: only the coordinator can, by aborting the younger while it is
+//! undecided. [`LockTable::stops_an_older`] says of which prepared transaction it should be asked to;
+//! otherwise it ends when the younger has waited for too long. (The paper has wound-wait in 4.2.1
+//! and does not go into this.)
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,9 @@ use crate::types::{LockMode, Priority, Span, TxnId};
 
 mod held;
 mod waiting;
+
+/// The spans that a request wants, each with its mode.
+pub type Wants = Vec<(Span, LockMode)>;
 
 /// What a call brought about, for its caller to act on. Requests are named by their tokens.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -96,13 +100,7 @@ impl LockTable {
     /// otherwise the request waits under that name. Several of one owner may. Locks that the owner
     /// holds already are no obstacle: it gets the stronger of both modes. An owner's priority is the
     /// one of its first request.
-    pub fn acquire(
-        &mut self,
-        owner: TxnId,
-        priority: Priority,
-        mut wants: Vec<(Span, LockMode)>,
-        token: u64,
-    ) -> Effects {
+    pub fn acquire(&mut self, owner: TxnId, priority: Priority, mut wants: Wants, token: u64) -> Effects {
         wants.retain(|(span, _)| !span.is_empty());
         let entry = self.owners.entry(owner).or_insert_with(|| Owner {
             age: (priority, Reverse(owner)),
@@ -148,7 +146,7 @@ impl LockTable {
     }
 
     /// Every lock that a transaction holds.
-    pub fn held_by(&self, owner: TxnId) -> Vec<(Span, LockMode)> {
+    pub fn held_by(&self, owner: TxnId) -> Wants {
         match self.owners.get(&owner) {
             Some(entry) => entry.locks.iter().map(|(span, mode)| (span.clone(), *mode)).collect(),
             None => Vec::new(),

@@ -25,7 +25,7 @@ fn random_span(rng: &mut ChaCha8Rng) -> Span {
 #[derive(Default)]
 struct Twin {
     held: Vec<(TxnId, Span, LockMode)>,
-    waiting: Vec<(u64, TxnId, Vec<(Span, LockMode)>)>,
+    waiting: Vec<(u64, TxnId, Wants)>,
     ages: BTreeMap<TxnId, Priority>,
     protected: BTreeSet<TxnId>,
 }

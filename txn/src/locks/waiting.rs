@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::held::within;
-use super::{Age, conflict};
+use super::{Age, Wants, conflict};
 use crate::types::{Key, LockMode, Span, TxnId};
 
 /// A request that waits.
@@ -11,7 +11,7 @@ use crate::types::{Key, LockMode, Span, TxnId};
 pub(super) struct Waiter {
     pub owner: TxnId,
     pub age: Age,
-    pub wants: Vec<(Span, LockMode)>,
+    pub wants: Wants,
 }
 
 impl Waiter {
