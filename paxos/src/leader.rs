@@ -62,6 +62,8 @@ pub(crate) struct Leading {
     told: bool,
     /// An acceptor has promised a higher ballot.
     pub(crate) outbid: bool,
+    /// Since when.
+    outbid_since_ns: Option<i64>,
     pub(crate) peers: BTreeMap<NodeId, Progress>,
     pub(crate) first_open: Slot,
     flights: VecDeque<Flight>,
@@ -236,6 +238,7 @@ impl Replica {
             established: false,
             told: false,
             outbid: false,
+            outbid_since_ns: None,
             peers: members.filter(|node| **node != self.id).map(|node| (*node, fresh())).collect(),
             first_open,
             flights: VecDeque::new(),
@@ -409,14 +412,17 @@ impl Replica {
 
     /// An acceptor has promised a higher ballot: stands again, unless that would cost a lease for nothing.
     pub(crate) fn outbid(&mut self, now: Now) {
-        let Role::Leader(leading) = &self.role else { return };
+        let Role::Leader(leading) = &mut self.role else { return };
         if !leading.outbid || leading.hand_over.is_some() {
             return;
         }
+        // An acceptor that has promised more refuses everything of this ballot: it would learn
+        // nothing for as long as the leadership lasts.
+        let shut_out = now.mono_ns - *leading.outbid_since_ns.get_or_insert(now.mono_ns) > self.options.lease_ns;
         let oldest = leading.flights.front().map(|flight| now.mono_ns - flight.proposed_ns);
         let stalled = oldest.is_some_and(|age_ns| age_ns > self.options.resend_ns.saturating_mul(3));
         let failing = !now.tt.before(leading.lease.end.minus_ns(self.options.lease_ns / 2));
-        if !leading.established || stalled || failing {
+        if !leading.established || stalled || failing || shut_out {
             self.depose(now);
             self.campaign(now, false);
         }

@@ -90,8 +90,8 @@ pub enum AdminCommand {
     TransactionStatus {
         /// The transaction.
         txn: TxnId,
-        /// The coordinator's group.
-        coordinator: u64,
+        /// The coordinator's group; all groups are asked if it is not known.
+        coordinator: Option<u64>,
     },
     /// Split the range that holds the key there, and give the new group a leader on another node.
     Split {

@@ -80,7 +80,7 @@ impl From<ClientError> for SqlError {
                 SqlError::new("72000", "snapshot too old: the versions at that timestamp are gone")
                     .detail(format!("The earliest timestamp still readable is {earliest}."))
             }
-            ClientError::Invalid(why) => SqlError::new("XX000", format!("the request was refused: {why}")),
+            ClientError::Invalid(why) => SqlError::new("22023", why),
         }
     }
 }

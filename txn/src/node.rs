@@ -334,15 +334,16 @@ impl<S: Storage> Node<S> {
         let message = NodeMessage::TwoPhase { group: to, hops, body };
         match self.groups.get(&to) {
             Some(g) if g.leads() => work.queue.push_back((me, message)),
-            Some(g) => {
-                if let Some(leader) = g.leader_hint().filter(|node| *node != me) {
-                    ready.messages.push((leader, message));
-                }
+            Some(g) if g.leader_hint().is_some_and(|node| node != me) => {
+                ready.messages.extend(g.leader_hint().map(|leader| (leader, message)));
             }
-            None => {
-                // Born while this node was away: anyone else may know who leads it.
-                if let Some(other) = self.options.voters.iter().find(|node| **node != me) {
-                    ready.messages.push((*other, message));
+            // Without a hint anyone else may know, and it is not always the same one who is asked:
+            // the message will be sent again.
+            _ => {
+                let others: Vec<NodeId> = self.options.voters.iter().copied().filter(|node| *node != me).collect();
+                if !others.is_empty() {
+                    let turn = self.next_persist as usize % others.len();
+                    ready.messages.push((others[turn], message));
                 }
             }
         }
@@ -437,7 +438,7 @@ fn read_metas(store: &dyn Storage) -> Result<Vec<GroupMeta>, StorageError> {
         let Some(group) = keyspace::meta_group(key) else {
             // Records of this group: on to the next group's metadata.
             return match keyspace::group_of(key) {
-                Some(group) => Visit::Seek(keyspace::meta_key(GroupId(group.0 + 1)).to_vec()),
+                Some(group) => Visit::Seek(keyspace::meta_key(GroupId(group.0.saturating_add(1))).to_vec()),
                 None => {
                     failed = Some("a key of no group among the groups' records".to_string());
                     Visit::Stop

@@ -99,7 +99,8 @@ fn nonsense(group: GroupId, reply: &Reply) -> ClientError {
 }
 
 async fn set_clock(engine: &GatewayEngine, node: Option<u64>, spec: &str) -> Result<AdminRows, ClientError> {
-    let spec: ClockSpec = spec.parse().map_err(|err| ClientError::Invalid(format!("{err}")))?;
+    let spec: ClockSpec =
+        spec.parse().map_err(|err| ClientError::Invalid(format!("\"{spec}\" is not a clock source: {err}")))?;
     check_epsilon(&spec, engine.shared.about.lease_ns).map_err(ClientError::Invalid)?;
     let all = engine.transport().identity().peers.ids();
     let nodes = match node {
@@ -119,15 +120,19 @@ async fn set_clock(engine: &GatewayEngine, node: Option<u64>, spec: &str) -> Res
     Err(ClientError::Unavailable(format!("the clock was not set everywhere: {}", failed.join("; "))))
 }
 
-/// Of the group named, or of all groups if that is 0: then it is committed if one says so, and
+/// Of the group named, or of all groups: then it is committed if one says so, and
 /// aborted if all do.
-async fn transaction_status(engine: &GatewayEngine, txn: TxnId, coordinator: u64) -> Result<TxnStatus, ClientError> {
+async fn transaction_status(
+    engine: &GatewayEngine,
+    txn: TxnId,
+    coordinator: Option<u64>,
+) -> Result<TxnStatus, ClientError> {
     let ask = async |group: GroupId| match engine.drive(StatusQuery::new(txn, group)).await {
         Outcome::Status(status) => Ok(status),
         Outcome::Failed(err) => Err(err),
         outcome => unreachable!("a status query ended with {outcome:?}"),
     };
-    if coordinator != 0 && coordinator != u64::MAX {
+    if let Some(coordinator) = coordinator {
         return ask(GroupId(coordinator)).await;
     }
     let groups = all_groups(engine).await;
@@ -158,7 +163,7 @@ async fn check_group(
     engine: &GatewayEngine,
     group: GroupId,
     nodes: &[NodeId],
-) -> Result<(GroupId, u64, String, String), ClientError> {
+) -> Result<(GroupId, show::Verdict), ClientError> {
     let ask = async |node: NodeId| match group_op(engine, group, RequestBody::Checksum, Some(node)).await? {
         Reply::Checksum { applied, hash } => Ok((node, applied, hash)),
         reply => Err(nonsense(group, &reply)),
@@ -177,17 +182,18 @@ async fn check_group(
             let replicas =
                 || hashes.iter().map(|(n, hash)| format!("{}:{hash:016x}", n.0)).collect::<Vec<_>>().join(" ");
             if hashes.values().any(|hash| Some(hash) != first) {
-                return Ok((group, *applied, replicas(), "DIFFERENT".into()));
+                tracing::error!("the replicas of {group} differ at slot {applied}: {}", replicas());
+                return Ok((group, show::Verdict { applied: *applied, replicas: replicas(), equal: Some(false) }));
             }
             if hashes.len() == nodes.len() {
-                return Ok((group, *applied, replicas(), "equal".into()));
+                return Ok((group, show::Verdict { applied: *applied, replicas: replicas(), equal: Some(true) }));
             }
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     let applied: Vec<String> = last.iter().map(|(node, applied)| format!("{}:{applied}", node.0)).collect();
     let least = last.values().min().copied().unwrap_or_default();
-    Ok((group, least, applied.join(" "), "never seen at the same slot".into()))
+    Ok((group, show::Verdict { applied: least, replicas: applied.join(" "), equal: None }))
 }
 
 /// Splits the range that holds the key, unless it begins there already.

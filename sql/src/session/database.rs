@@ -107,7 +107,13 @@ impl<E: Engine> Database<E> {
     /// The catalog at a past timestamp.
     pub(super) async fn catalog_at(&self, at: Timestamp) -> Result<Arc<Catalog>, SqlError> {
         let current = self.catalog().await?;
-        if current.changed_at <= at { Ok(current) } else { self.load(ReadBound::At(at)).await }
+        // What is cached is the truth from its last change until it was read; before and after that
+        // only the catalogue of then will do.
+        if current.changed_at <= at && at <= current.known_at {
+            Ok(current)
+        } else {
+            self.load(ReadBound::At(at)).await
+        }
     }
 
     async fn load(&self, bound: ReadBound) -> Result<Arc<Catalog>, SqlError> {

@@ -40,11 +40,7 @@ impl<E: Engine> Session<E> {
             Show::TransactionStatus { txn, coordinator } => {
                 let remembered =
                     self.last_ambiguous.as_ref().filter(|last| last.txn == *txn).map(|last| last.coordinator);
-                let coordinator = coordinator.or(remembered).ok_or_else(|| {
-                    SqlError::syntax("the coordinator's group is not known")
-                        .hint("Use SHOW TRANSACTION STATUS 'id' group, as the error of the commit says.")
-                })?;
-                AdminCommand::TransactionStatus { txn: *txn, coordinator }
+                AdminCommand::TransactionStatus { txn: *txn, coordinator: coordinator.or(remembered) }
             }
             Show::Ranges(Some(name)) => {
                 let catalog = self.db.load_strong().await?;

@@ -23,7 +23,7 @@ fn statements_that_cannot_be() {
         ("SELECT 9223372036854775807 + 1", "22003"),
         ("CREATE TABLE t (id BIGINT PRIMARY KEY)", "42P07"),
         ("SELECT * FROM t JOIN t AS u ON true", "0A000"),
-        ("COMMIT TO THE BIT", "42601"),
+        ("COMMIT THE BIT", "42601"),
         ("ROLLBACK TO SAVEPOINT nowhere", "0A000"),
     ] {
         let (got, message) = s.must_fail(sql);

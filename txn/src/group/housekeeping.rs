@@ -119,6 +119,14 @@ impl Group {
         }
         for txn in ask {
             self.tell_prepared(cx, txn);
+            // An older one waits for it here, and it may wait for that one elsewhere: only its
+            // coordinator can end this, and does unless it has decided.
+            if self.lead().locks.stops_an_older(txn)
+                && let Some(prepared) = self.prepared.get(&txn)
+            {
+                let coordinator = prepared.coordinator;
+                self.tell_refused(cx, txn, coordinator, AbortReason::Wounded);
+            }
         }
     }
 
@@ -259,6 +267,9 @@ impl Group {
 
     /// A hash of what the replica holds, the same on all that have applied the same slots (I6).
     pub fn checksum(&self, store: &dyn Storage) -> Result<u64> {
+        if self.receiving.is_some() || self.meta.installing {
+            return Err(super::Stop("this replica is receiving a snapshot".into()));
+        }
         let mut hasher = checksum::Hasher64::new();
         let meta = &self.meta;
         let line = (meta.range.epoch, meta.epoch, meta.assigned_ts, meta.commit_ts, meta.gc_line);

@@ -10,7 +10,7 @@ use truetime::Timestamp;
 use super::lead::{Active, State, Waiting};
 use super::{Cx, Group, ReplyTo, Result};
 use crate::api::{AbortReason, GroupError, READ_BYTES_MAX, ReadOp, ReadResult, Reply};
-use crate::locks::Effects;
+use crate::locks::{Effects, Wants};
 use crate::mvcc;
 use crate::ready::Outgoing;
 use crate::types::{Key, LockMode, Priority, Span, TxnId};
@@ -246,11 +246,7 @@ impl Group {
 }
 
 /// The latest rows of a request, and the locks that cover them.
-fn read_latest(
-    cx: &Cx,
-    request: &ReadRequest,
-    newest: &mut Timestamp,
-) -> Result<(Vec<ReadResult>, Vec<(Span, LockMode)>)> {
+fn read_latest(cx: &Cx, request: &ReadRequest, newest: &mut Timestamp) -> Result<(Vec<ReadResult>, Wants)> {
     let mut bytes_left = READ_BYTES_MAX;
     let mut results = Vec::with_capacity(request.ops.len());
     let mut wants = Vec::with_capacity(request.ops.len());

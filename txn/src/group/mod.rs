@@ -188,6 +188,14 @@ impl Group {
         rng: rand_chacha::ChaCha8Rng,
     ) -> Result<Group> {
         let mut hard = log.hard;
+        if !meta.installing && hard.truncated > meta.applied {
+            return Err(Stop(format!(
+                "{}: the state is at {} but the log begins after {}: the state store has lost what it had made durable",
+                meta.group(),
+                meta.applied,
+                hard.truncated
+            )));
+        }
         // A group's first leader must stay above every timestamp used before its birth.
         hard.lease_floor = Some(hard.lease_floor.unwrap_or(Timestamp::MIN).max(meta.born_ts));
         let restored = paxos::Restored {

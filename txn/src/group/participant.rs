@@ -174,7 +174,7 @@ impl Group {
         cx.out.two_phase.push((prepared.coordinator, body));
     }
 
-    fn tell_refused(&self, cx: &mut Cx, txn: TxnId, coordinator: GroupId, reason: AbortReason) {
+    pub(super) fn tell_refused(&self, cx: &mut Cx, txn: TxnId, coordinator: GroupId, reason: AbortReason) {
         let from = self.meta.group();
         cx.out.two_phase.push((coordinator, TwoPhase::Refused { txn, from, reason }));
     }
