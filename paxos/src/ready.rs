@@ -20,6 +20,8 @@ pub struct Options {
     pub inflight_slots_max: usize,
     /// Bytes of entries in one message.
     pub message_bytes_max: usize,
+    /// Entries kept below the durable applied index, for peers that are briefly away.
+    pub keep_slots: u64,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Options {
             resend_ns: lease_ns / 10,
             inflight_slots_max: 4096,
             message_bytes_max: 1 << 20,
+            keep_slots: crate::learner::KEEP_SLOTS,
         }
     }
 }

@@ -19,7 +19,7 @@ use truetime::{Now, Timestamp};
 
 use crate::campaign::Candidate;
 use crate::leader::Leading;
-use crate::learner::{KEEP_SLOTS, Learner};
+use crate::learner::Learner;
 use crate::log::Log;
 use crate::outbox::Outbox;
 use crate::quorum::Quorum;
@@ -116,7 +116,7 @@ impl Replica {
             used_end: own_vote.map(|vote| vote.until),
             round_seen: 0,
             leader: None,
-            keep_slots: KEEP_SLOTS,
+            keep_slots: options.keep_slots,
             leader_told: None,
             rng,
             checked: Checked { promised: hard.promised, chosen: hard.chosen, lease: None },
