@@ -12,21 +12,17 @@ pub enum Canary {
     SendBeforeSync,
     /// The clocks leave their bound, and nothing fences them.
     ClockBeyondEpsilon,
-    /// Replies that rest on a lease leave without a second look at it.
-    UnsealedReplies,
+    /// After a pause, inputs are given to the node with a clock reading from before it: its caller
+    /// read the clock, then waited for an input, and was stopped in between.
+    StaleClock,
     /// The state store's flush is reported before it has happened, so the log is truncated too early.
     EarlyFlush,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 5] = [
-        Canary::LyingDisk,
-        Canary::SendBeforeSync,
-        Canary::ClockBeyondEpsilon,
-        Canary::UnsealedReplies,
-        Canary::EarlyFlush,
-    ];
+    pub const ALL: [Canary; 5] =
+        [Canary::LyingDisk, Canary::SendBeforeSync, Canary::ClockBeyondEpsilon, Canary::StaleClock, Canary::EarlyFlush];
 
     /// By its name on the command line.
     pub fn parse(name: &str) -> Option<Canary> {
@@ -39,7 +35,7 @@ impl Canary {
             Canary::LyingDisk => "lying-disk",
             Canary::SendBeforeSync => "send-before-sync",
             Canary::ClockBeyondEpsilon => "clock-beyond-epsilon",
-            Canary::UnsealedReplies => "unsealed-replies",
+            Canary::StaleClock => "stale-clock",
             Canary::EarlyFlush => "early-flush",
         }
     }

@@ -60,6 +60,7 @@ impl World {
         let server = self.servers.get_mut(&id).expect("every node has a server");
         let Some(mut process) = server.process.take() else { return };
         server.deferred = None;
+        server.stale = None;
         server.pauses += 1;
         let incarnation = server.incarnation;
         server.incarnation += 1;
@@ -86,8 +87,10 @@ impl World {
     }
 
     pub(crate) fn pause(&mut self, id: NodeId, ns: i64) {
+        let (now_ns, canary) = (self.now, self.swarm.canary);
         let server = self.server(id);
         if server.is_awake() {
+            server.stale = (canary == Some(Canary::StaleClock)).then(|| (server.clock.now(now_ns), 200));
             server.deferred = Some(Vec::new());
             server.pauses += 1;
             let pause = server.pauses;
@@ -110,7 +113,12 @@ impl World {
         let now_ns = self.now;
         let server = self.server(id);
         let Some(process) = &mut server.process else { return };
-        let now = server.clock.now(now_ns);
+        let mut now = server.clock.now(now_ns);
+        if let Some((stale, inputs)) = &mut server.stale
+            && *inputs > 0
+        {
+            (now, *inputs) = (*stale, *inputs - 1);
+        }
         let ready = process.node.step(now, input);
         self.absorb(id, ready);
     }

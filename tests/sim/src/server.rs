@@ -2,6 +2,7 @@
 
 use paxos::{GroupId, NodeId, Slot};
 use rand_chacha::ChaCha8Rng;
+use truetime::Now;
 use txn::node::Node;
 use txn::testing::MemoryStore;
 use txn::{NodeMessage, Outgoing};
@@ -32,6 +33,9 @@ pub struct Server {
     pub process: Option<Process>,
     /// It runs, but is stopped: what reaches it waits here.
     pub deferred: Option<Vec<Event>>,
+    /// A clock reading from before a pause, and for how many inputs it will be used. Only a canary
+    /// does that.
+    pub stale: Option<(Now, u32)>,
     /// Counts pauses, so that the end of one is not taken for that of another.
     pub pauses: u64,
     /// The log store.
@@ -75,6 +79,7 @@ impl Server {
             incarnation: 0,
             process: None,
             deferred: None,
+            stale: None,
             pauses: 0,
             log: SimLog::default(),
             store: Some(MemoryStore::default()),

@@ -63,6 +63,12 @@ pub struct Swarm {
     pub load_until: i64,
     /// After this, everything must have come to rest.
     pub rest_by: i64,
+    /// The most bytes of entries in one message.
+    pub message_bytes_max: usize,
+    /// The most slots in flight.
+    pub inflight_slots_max: usize,
+    /// Entries that a log keeps below its durable applied index.
+    pub keep_slots: u64,
     /// How long versions are kept.
     pub version_retention_ns: i64,
     /// The bug put in on purpose.
@@ -132,6 +138,9 @@ impl Swarm {
             faults_until,
             load_until,
             rest_by: load_until + 20_000 * MS + 10 * lease_ns,
+            message_bytes_max: log_uniform(rng, 1 << 10, 1 << 20) as usize,
+            inflight_slots_max: log_uniform(rng, 8, 4096) as usize,
+            keep_slots: if rng.random_range(0..3) == 0 { 1000 } else { rng.random_range(0..100) },
             version_retention_ns: if rng.random_range(0..4) == 0 { 2_000 * MS } else { 3_600_000 * MS },
             canary,
         };
@@ -161,6 +170,7 @@ impl Swarm {
     /// What a canary needs to show itself.
     fn feed_canary(&mut self, rng: &mut ChaCha8Rng) {
         let Some(canary) = self.canary else { return };
+        let mut pauses = false;
         let faults: &[Fault] = match canary {
             Canary::LyingDisk => &[Fault::PowerCutAll, Fault::PowerCut, Fault::Isolate],
             Canary::SendBeforeSync => &[Fault::PowerCutAll, Fault::PowerCut],
@@ -168,14 +178,19 @@ impl Swarm {
                 self.clock_limit_ns = self.epsilon_ns.saturating_mul(30).max(60 * MS);
                 &[Fault::ClockJump, Fault::HandOver, Fault::Isolate]
             }
-            Canary::UnsealedReplies => {
-                self.depart_max_ns = 20 * MS;
-                &[Fault::PauseLeader, Fault::Pause]
+            Canary::StaleClock => {
+                self.epsilon_ns = MS / 10;
+                self.clock_limit_ns = MS / 10;
+                pauses = true;
+                &[Fault::Pause]
             }
-            Canary::EarlyFlush => &[Fault::PowerCut, Fault::PowerCutAll],
+            Canary::EarlyFlush => {
+                self.keep_slots = 0;
+                &[Fault::PowerCut, Fault::PowerCutAll]
+            }
         };
         self.faults = faults.iter().map(|fault| (*fault, 5)).collect();
-        self.fault_every_ns = self.lease_ns;
+        self.fault_every_ns = if pauses { self.lease_ns / 4 } else { self.lease_ns };
         self.faults_until += 6 * self.lease_ns;
         self.load_until += 6 * self.lease_ns;
         self.rest_by += 6 * self.lease_ns;
@@ -194,6 +209,9 @@ impl Swarm {
         let voters = (1..=self.nodes).map(NodeId).collect();
         let mut options = NodeOptions::new(id, voters, self.lease_ns);
         options.bootstrap = self.bootstrap.clone();
+        options.paxos.message_bytes_max = self.message_bytes_max;
+        options.paxos.inflight_slots_max = self.inflight_slots_max;
+        options.paxos.keep_slots = self.keep_slots;
         options.txn_idle_ns = 3 * self.lease_ns;
         options.version_retention_ns = self.version_retention_ns;
         options.gc_every_ns = 1_000 * MS;

@@ -5,7 +5,6 @@ use paxos::NodeId;
 use rand::RngExt;
 use txn::{NodeInput, NodeMessage, RequestBody};
 
-use crate::canary::Canary;
 use crate::clients::{Act, Answer};
 use crate::clock::truth;
 use crate::desk::{Desk, DeskOut};
@@ -38,10 +37,7 @@ impl World {
                     let now = self.server(id).clock.now(now_ns);
                     let to = outgoing.to;
                     let before = outgoing.reply.clone();
-                    let sealed = match self.swarm.canary {
-                        Some(Canary::UnsealedReplies) => NodeMessage::Reply { id: outgoing.id, reply: outgoing.reply },
-                        _ => outgoing.seal(now),
-                    };
+                    let sealed = outgoing.seal(now);
                     if !matches!(&sealed, NodeMessage::Reply { reply, .. } if *reply == before) {
                         self.shared.counters.hit("reply refused as it left");
                     }
