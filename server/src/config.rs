@@ -16,7 +16,7 @@ pub const NODE_ID_MAX: u64 = 65_535;
 /// missed for too long.
 const LEASE_NS: std::ops::RangeInclusive<i64> = 200_000_000..=60_000_000_000;
 /// Bounds of the retention, in nanoseconds.
-const RETENTION_NS: std::ops::RangeInclusive<i64> = 10_000_000_000..=7 * 24 * 3_600_000_000_000;
+const RETENTION_NS: std::ops::RangeInclusive<i64> = 1_000_000_000..=7 * 24 * 3_600_000_000_000;
 
 /// A malformed or contradictory setting. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -125,7 +125,7 @@ fn duration(text: &str) -> Result<i64, String> {
 }
 
 fn clock(text: &str) -> Result<ClockSpec, String> {
-    text.parse().map_err(|err| format!("{err}"))
+    text.parse()
 }
 
 /// `meridian start`
@@ -152,6 +152,9 @@ pub struct StartArgs {
     /// How long old versions are kept
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub retention: i64,
+    /// How often versions older than that are collected
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub gc_every: i64,
     /// Flush the state after so many bytes; a restart replays about as much of the log
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub state_flush_bytes: u64,
@@ -189,6 +192,8 @@ pub struct Config {
     pub lease_ns: i64,
     /// How long old versions are kept, in nanoseconds.
     pub retention_ns: i64,
+    /// How often they are collected, in nanoseconds.
+    pub gc_every_ns: i64,
     /// The state is flushed after so many bytes,
     pub state_flush_bytes: u64,
     /// or so many nanoseconds.
@@ -215,7 +220,10 @@ impl StartArgs {
             return bad("--lease must lie between 200ms and 60s");
         }
         if !RETENTION_NS.contains(&self.retention) {
-            return bad("--retention must lie between 10s and 168h");
+            return bad("--retention must lie between 1s and 168h");
+        }
+        if self.gc_every < 100_000_000 {
+            return bad("--gc-every must be at least 100ms");
         }
         if self.state_flush_after <= 0 || self.state_flush_bytes == 0 {
             return bad("--state-flush-bytes and --state-flush-after must be above zero");
@@ -231,6 +239,7 @@ impl StartArgs {
             clock: self.clock.clone(),
             lease_ns: self.lease,
             retention_ns: self.retention,
+            gc_every_ns: self.gc_every,
             state_flush_bytes: self.state_flush_bytes,
             state_flush_ns: self.state_flush_after,
             sessions_max: self.sessions_max,
@@ -289,8 +298,9 @@ mod tests {
             (["--peers", ""], "the list of nodes is empty"),
             (["--lease", "3"], "has no unit"),
             (["--lease", "1ms"], "--lease must lie between"),
-            (["--retention", "1s"], "--retention must lie between"),
+            (["--retention", "1ms"], "--retention must lie between"),
             (["--clock", "sundial"], "sundial"),
+            (["--gc-every", "1ms"], "--gc-every must be at least"),
             (["--state-flush-after", "0s"], "must be above zero"),
             (["--sessions-max", "0"], "must be above zero"),
         ] {

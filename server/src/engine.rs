@@ -43,6 +43,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The node that the engine runs.
 pub type ServerNode = Node<RocksState>;
 
+/// What a query does with the node.
+pub type Look = Box<dyn FnOnce(&ServerNode, Now) + Send>;
+
 /// Everything that can wake the engine.
 pub enum Event {
     /// Messages of a peer, decoded; no replies.
@@ -59,7 +62,7 @@ pub enum Event {
     /// The flusher: what was applied when the flush began is durable.
     Flushed(Vec<(GroupId, Slot)>),
     /// A look at the node.
-    Query(Box<dyn FnOnce(&ServerNode, Now) + Send>),
+    Query(Look),
     /// Hand leaderships over, then end.
     Shutdown,
     /// End without waiting for that.

@@ -38,7 +38,7 @@ pub struct Metrics {
 pub fn cpu_us() -> i64 {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return 0 };
     let (user, system) = (usage.user_time(), usage.system_time());
-    let us = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + i64::from(time.tv_usec());
+    let us = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
     us(user) + us(system)
 }
 

@@ -261,16 +261,22 @@ pub fn locks(inspections: &[(GroupId, Inspection)]) -> AdminRows {
     table(&columns, rows.collect())
 }
 
+/// What the comparison of a group's replicas came to.
+pub struct Verdict {
+    /// The slot at which they were compared; without a comparison, the least applied.
+    pub applied: u64,
+    /// Each node's hash; without a comparison, its applied slot.
+    pub replicas: String,
+    /// `None`: they were never seen at the same slot.
+    pub equal: Option<bool>,
+}
+
 /// The verdict on each group's replicas.
-pub fn checksums(verdicts: Vec<(GroupId, u64, String, String)>) -> AdminRows {
-    let columns = [
-        ("group", DataType::Int),
-        ("applied", DataType::Int),
-        ("replicas", DataType::Text),
-        ("verdict", DataType::Text),
-    ];
-    let row = |(group, applied, replicas, verdict): (GroupId, u64, String, String)| {
-        vec![int(group.0), int(applied), text(replicas), text(verdict)]
+pub fn checksums(verdicts: Vec<(GroupId, Verdict)>) -> AdminRows {
+    let columns =
+        [("group", DataType::Int), ("applied", DataType::Int), ("replicas", DataType::Text), ("equal", DataType::Bool)];
+    let row = |(group, verdict): (GroupId, Verdict)| {
+        vec![int(group.0), int(verdict.applied), text(verdict.replicas), option(verdict.equal, Datum::Bool)]
     };
     table(&columns, verdicts.into_iter().map(row).collect())
 }

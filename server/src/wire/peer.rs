@@ -94,8 +94,8 @@ impl Peer for PeerService {
     }
 
     async fn set_clock(&self, request: Request<v1::SetClockRequest>) -> Result<Response<v1::SetClockResponse>, Status> {
-        let spec = request.into_inner().spec.parse();
-        let spec = spec.map_err(|err| Status::invalid_argument(format!("{err}")))?;
+        let spec: Result<ClockSpec, String> = request.into_inner().spec.parse();
+        let spec = spec.map_err(Status::invalid_argument)?;
         self.receiver.set_clock(spec)?;
         Ok(Response::new(v1::SetClockResponse {}))
     }
