@@ -111,7 +111,7 @@ fn wire(file: &File, lines: &[Line], found: &mut Vec<Violation>) {
 
 /// Whether all of the file is a test: below a `tests` folder, or a test module of its own.
 fn is_test_file(path: &str) -> bool {
-    path.split('/').any(|part| part == "tests" || part == "tests.rs")
+    path.split('/').any(|part| part == "tests" || part == "tests.rs" || part == "golden" || part == "golden.rs")
 }
 
 #[cfg(test)]
