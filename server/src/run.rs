@@ -262,8 +262,6 @@ async fn refresh_catalog(database: sql::Database<GatewayEngine>) {
 fn options(config: &Config, nodes: &[NodeId]) -> NodeOptions {
     let mut options = NodeOptions::new(NodeId(config.node), nodes.to_vec(), config.lease_ns);
     options.version_retention_ns = config.retention_ns;
-    // The line moves often enough that not much more is kept than was asked for.
-    options.gc_every_ns = (config.retention_ns / 10).clamp(1_000_000_000, options.gc_every_ns);
     options.gc_every_ns = config.gc_every_ns;
     options.outcome_retention_ns = options.outcome_retention_ns.max(config.retention_ns);
     let group = |number: u64, span| {

@@ -40,7 +40,7 @@ fn the_past_is_the_same_everywhere_also_after_deletes_and_a_restart() {
 
 #[test]
 fn below_the_retention_the_error_names_the_earliest_readable_timestamp() {
-    let args = ["--retention", "10s"].map(String::from).to_vec();
+    let args = ["--retention", "10s", "--gc-every", "500ms"].map(String::from).to_vec();
     let cluster = Cluster::start_with(Options { args, ..Options::default() });
     let mut s = cluster.session(1);
     s.must("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT)");
