@@ -83,6 +83,19 @@ impl fmt::Display for Conflict {
     }
 }
 
+impl Conflict {
+    /// In a few words, for a table: the numbers behind it are in the `Display` form.
+    pub fn brief(&self) -> String {
+        let direction = match self.direction {
+            Direction::Ahead => "ahead",
+            Direction::Behind => "behind",
+        };
+        // To the microsecond: what is below is noise.
+        let gap_ns = self.gap_ns / 1000 * 1000;
+        format!("n{} is {direction} by {}", self.peer, format_duration_ns(gap_ns))
+    }
+}
+
 /// What a node should think of its own clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -106,7 +106,7 @@ impl GatewayEngine {
             messages_malformed: get(&metrics.messages_malformed),
             sessions_open: get(&metrics.sessions_open),
         };
-        let conflicts = view.peers.iter().filter_map(|peer| peer.conflict).map(|conflict| conflict.to_string());
+        let conflicts = view.peers.iter().filter_map(|peer| peer.conflict).map(|conflict| conflict.brief());
         NodeStatus {
             node: shared.transport.identity().node,
             version: crate::VERSION.to_string(),

@@ -24,7 +24,7 @@ pub struct Statement {
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// The server said so.
-    Server(v1::Error),
+    Server(Box<v1::Error>),
     /// The connection is gone.
     Lost(String),
 }
@@ -106,7 +106,7 @@ impl Session {
                     Some(Body::Ready(r)) => {
                         *ready = r;
                         return match error {
-                            Some(e) => Err(Failure::Server(e)),
+                            Some(e) => Err(Failure::Server(Box::new(e))),
                             None => Ok(done),
                         };
                     }

@@ -17,7 +17,7 @@ fn a_lying_clock_is_fenced_and_returns() {
         answer.rows.iter().find(|r| r[node_column] == node).map(|r| r[trusted] == "t")
     };
     s.must("SET NODE 3 CLOCK = 'sim:fixed:1ms,offset=+3s'");
-    eventually(Duration::from_secs(20), "node 3 is fenced", || (trusted(&mut s, "3")? == false).then_some(()));
+    eventually(Duration::from_secs(20), "node 3 is fenced", || (!trusted(&mut s, "3")?).then_some(()));
     // It leads nothing, and the others go on.
     eventually(Duration::from_secs(20), "node 3 leads nothing", || {
         let answer = s.query("SHOW GROUPS").ok()?;
