@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use truetime::Now;
 
 use crate::api::{GroupError, Reply, Request};
-use crate::group::{Cx, Group, Out, Stop};
+use crate::group::{Cx, Group, NO_REPLICA, Out, Stop};
 use crate::keyspace;
 use crate::message::{NodeMessage, SnapshotMessage, TwoPhase};
 use crate::meta::GroupMeta;
@@ -55,8 +55,6 @@ pub struct Node<S> {
 const HOPS_MAX: u8 = 2;
 /// A group unknown for so long was born while this node was away, in nanoseconds.
 const MISSING_NS: i64 = 1_000_000_000;
-/// The `number` of an acknowledgement that stands for "I have no replica of this group".
-const NO_REPLICA: u64 = u64::MAX;
 
 impl<S: Storage> Node<S> {
     /// A node over what its disks hold. With an empty store it creates the groups of

@@ -46,6 +46,7 @@ impl Group {
         }
         self.next_housekeeping_ns = now + HOUSEKEEPING_NS;
         self.resend_chunks(cx);
+        self.beg(cx);
         if self.leading(cx.now).is_ok() {
             self.expire(cx)?;
             self.ask_again(cx);

@@ -67,6 +67,7 @@ use crate::types::{Span, TxnId};
 
 use lead::Lead;
 use snapshot_read::Reader;
+pub(crate) use transfer::NO_REPLICA;
 
 /// The replica cannot go on: its disk failed or holds what it must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +169,8 @@ pub struct Group {
     /// Where the sweep of old versions stands, while one runs.
     sweep: Option<Option<crate::types::Key>>,
     next_housekeeping_ns: i64,
+    /// When a replica without a state last asked for one, and how often it has.
+    begged: (i64, usize),
     paxos_wake_ns: Option<i64>,
     commits: u64,
     aborts: u64,
@@ -241,6 +244,7 @@ impl Group {
             receiving: None,
             sweep: None,
             next_housekeeping_ns: now.mono_ns,
+            begged: (now.mono_ns, 0),
             paxos_wake_ns: Some(now.mono_ns),
             commits: 0,
             aborts: 0,

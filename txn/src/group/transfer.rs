@@ -49,6 +49,10 @@ pub(super) struct Receiving {
     pub chosen: Vec<Chosen>,
 }
 
+/// The `number` of an acknowledgement that stands for "I have no state of this group".
+pub(crate) const NO_REPLICA: u64 = u64::MAX;
+/// How often a replica without a state asks for one, in nanoseconds.
+const BEG_NS: i64 = 1_000_000_000;
 /// Bytes in one chunk, about.
 const CHUNK_BYTES: usize = 512 << 10;
 /// An unacknowledged chunk is sent again after this long, in nanoseconds.
@@ -93,12 +97,31 @@ impl Group {
         Ok(())
     }
 
-    /// A peer says that it has no replica of this group: it missed the split.
+    /// A peer says that it has no state of this group: it missed the split, or a transfer broke off.
+    ///
+    /// Any replica may help. The leader does if there is one; but a group may be unable to elect
+    /// one for want of the very replicas that ask.
     pub fn on_missing(&mut self, cx: &mut Cx, from: NodeId) -> Result<()> {
-        if self.lead.is_some() && self.meta.config.voters.contains(&from) {
+        let helps = self.lead.is_some() || self.paxos.leader_hint().is_none_or(|leader| leader == from);
+        if helps && self.meta.config.voters.contains(&from) {
             self.begin_transfer(cx, from)?;
         }
         Ok(())
+    }
+
+    /// Asks for a snapshot, now and then, while this replica has no state to apply anything to and
+    /// nobody is sending one: the sender, or this node, went down amid a transfer.
+    pub(super) fn beg(&mut self, cx: &mut Cx) {
+        let (last_ns, times) = self.begged;
+        if !self.meta.installing || self.receiving.is_some() || cx.now.mono_ns - last_ns < BEG_NS {
+            return;
+        }
+        let others: Vec<NodeId> = self.meta.config.voters.iter().copied().filter(|node| *node != self.me).collect();
+        let Some(next) = others.get(times % others.len().max(1)) else { return };
+        let whom = self.paxos.leader_hint().filter(|node| *node != self.me).unwrap_or(*next);
+        self.begged = (cx.now.mono_ns, times + 1);
+        let message = SnapshotMessage::Ack { transfer: 0, number: NO_REPLICA };
+        cx.out.messages.push((whom, NodeMessage::Snapshot { group: self.meta.group(), message }));
     }
 
     /// A chunk or an acknowledgement.
@@ -172,7 +195,8 @@ impl Group {
             let Some(meta) = pairs.first().and_then(|(_, value)| GroupMeta::decode(value.clone()).ok()) else {
                 return Ok(());
             };
-            if meta.group() != group || self.lead.is_some() {
+            // A state that ends before the log begins would leave a gap.
+            if meta.group() != group || self.lead.is_some() || meta.applied < self.paxos.hard().truncated {
                 return Ok(());
             }
             if !self.meta.installing && meta.applied <= self.meta.applied {
