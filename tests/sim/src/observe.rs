@@ -20,6 +20,10 @@ pub struct Observer {
     leaders: BTreeMap<GroupId, NodeId>,
     /// The hash of each group at each slot.
     hashes: BTreeMap<(GroupId, Slot), (NodeId, u64)>,
+    /// Replicas that were sent a snapshot hold some of what comes after it, up to here.
+    ahead: BTreeMap<(NodeId, GroupId), Slot>,
+    /// The furthest that each group has been applied anywhere.
+    applied: BTreeMap<GroupId, Slot>,
     samples: u64,
     /// Groups that were there at the start.
     groups_max: usize,
@@ -54,6 +58,20 @@ impl Observer {
 }
 
 impl World {
+    /// A replica of this node has installed a snapshot. Its sender went on applying while it sent, so
+    /// the hash means nothing before the replica has come as far as the sender was at the end.
+    pub(crate) fn installed(&mut self, node: NodeId) {
+        for server in self.servers.values() {
+            for (group, slot) in server.process.iter().flat_map(|process| process.node.applied()) {
+                let applied = self.observer.applied.entry(group).or_default();
+                *applied = slot.max(*applied);
+            }
+        }
+        for (group, slot) in &self.observer.applied {
+            self.observer.ahead.insert((node, *group), *slot);
+        }
+    }
+
     /// Looks at all nodes at once.
     pub(crate) fn sample(&mut self) {
         let (now_ns, mut failures) = (self.now, Vec::new());
@@ -79,7 +97,13 @@ impl World {
                         counters.hit("leader changed");
                     }
                 }
-                if hash_now && let Some(Ok(hash)) = process.node.checksum(group) {
+                let applied = seen.applied.entry(group).or_default();
+                *applied = status.applied.max(*applied);
+                let whole = seen.ahead.get(&(server.id, group)).is_none_or(|slot| status.applied >= *slot);
+                if hash_now
+                    && whole
+                    && let Some(Ok(hash)) = process.node.checksum(group)
+                {
                     let (node, first) = *seen.hashes.entry((group, status.applied)).or_insert((server.id, hash));
                     if first != hash {
                         let (at, me) = (status.applied, server.id);

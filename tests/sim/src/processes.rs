@@ -158,6 +158,7 @@ impl World {
         self.send(id, parcels);
         if ready.flush_state {
             self.shared.counters.hit("snapshot installed");
+            self.installed(id);
             self.flush(id);
         }
         if ready.ranges_changed {
