@@ -181,7 +181,10 @@ pub fn clock(answers: &[Answer]) -> AdminRows {
     let row = |(peer, answer): &Answer| match answer {
         Ok(status) => {
             let clock = &status.clock;
-            let problems: Vec<String> = clock.fenced.iter().chain(&clock.conflicts).cloned().collect();
+            let mut problems: Vec<String> = clock.fenced.iter().chain(&clock.conflicts).cloned().collect();
+            if !clock.trusted && clock.fenced.is_none() {
+                problems.insert(0, "the clock is not synchronised: the node neither leads nor votes".into());
+            }
             vec![
                 int(peer.node),
                 text(&clock.source),

@@ -136,3 +136,45 @@ fn nobody_there() {
     let out = run(&["status", "--connect", &format!("127.0.0.1:{port}")]);
     assert!(!out.stderr.contains("panicked"), "{out:?}");
 }
+
+/// Runs a command; whether it succeeded.
+fn sh(command: &str) -> bool {
+    std::process::Command::new("sh").args(["-c", command]).status().is_ok_and(|s| s.success())
+}
+
+#[test]
+fn a_full_disk_stops_its_node_and_no_other() {
+    let mut cluster = Cluster::start();
+    let mut s = cluster.session(2);
+    s.must("CREATE TABLE t (id BIGINT PRIMARY KEY, v TEXT)");
+    cluster.stop(1);
+    let (data, aside) = (cluster.data(1).to_string_lossy().into_owned(), cluster.path("aside"));
+    if !sh(&format!("cp -a {data} {aside} && mount -t tmpfs -o size=64m tmpfs {data} 2>/dev/null")) {
+        eprintln!("SKIPPED: a full disk needs root, to mount a small file system");
+        return;
+    }
+    assert!(sh(&format!("cp -a {aside}/. {data}/")));
+    cluster.start_node(1);
+    cluster.await_ready();
+    // All that is left, and then more than the log has already allocated.
+    sh(&format!("dd if=/dev/zero of={data}/ballast bs=1M 2>/dev/null"));
+    let big = "x".repeat(200_000);
+    let mut s = cluster.session(2);
+    for id in 0..40 {
+        eventually(Duration::from_secs(20), "the others go on", || {
+            s.query(&format!("UPSERT INTO t VALUES ({id}, '{big}')")).ok()
+        });
+    }
+    assert_eq!(cluster.reap(1), 1, "the node whose disk is full stops");
+    assert!(cluster.log(1).contains("No space left on device"), "and says why:\n{}", cluster.log(1));
+    // With room again it comes back and catches up.
+    assert!(sh(&format!("rm {data}/ballast")));
+    cluster.start_node(1);
+    let rows = eventually(Duration::from_secs(60), "node 1 has caught up", || {
+        cluster.session(1).query("SELECT count(*) FROM t").ok()
+    });
+    let held = rows.rows == [["40"]];
+    cluster.kill(1);
+    assert!(sh(&format!("umount {data}")));
+    assert!(held, "{rows:?}");
+}
