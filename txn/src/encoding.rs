@@ -110,14 +110,20 @@ fn put_snapshot_end(w: &mut Writer, end: &SnapshotEnd) {
             w.node(*node);
         });
     }
-    w.bytes(&end.meta);
+    w.bytes(&end.meta).slot(end.read_upto);
 }
 
 fn get_snapshot_end(r: &mut Reader) -> Result<SnapshotEnd> {
     let (applied, epoch) = (r.slot()?, r.ballot()?);
     let voters = r.list(Reader::node)?.into_iter().collect();
     let learners = r.list(Reader::node)?.into_iter().collect();
-    Ok(SnapshotEnd { applied, epoch, config: Configuration { voters, learners }, meta: r.bytes()? })
+    Ok(SnapshotEnd {
+        applied,
+        epoch,
+        config: Configuration { voters, learners },
+        meta: r.bytes()?,
+        read_upto: r.slot()?,
+    })
 }
 
 fn put_two_phase(w: &mut Writer, body: &TwoPhase) {

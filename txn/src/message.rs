@@ -83,6 +83,9 @@ pub struct SnapshotEnd {
     pub config: Configuration,
     /// The group's metadata record, encoded.
     pub meta: Bytes,
+    /// What the sender had applied when it read the last pair: until the receiver has applied as
+    /// much, it may hold versions from beyond its own applied slot.
+    pub read_upto: Slot,
 }
 
 /// Any message between two nodes.

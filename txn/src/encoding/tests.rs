@@ -204,6 +204,7 @@ impl Gen {
                             learners: g.list(Gen::node).into_iter().collect(),
                         },
                         meta: g.bytes(),
+                        read_upto: Slot(g.u64()),
                     }),
                 },
             },

@@ -134,6 +134,9 @@ impl Group {
                 batch.put(keyspace::meta_key(new_group), child.encode());
                 self.meta.range.span.end = at;
                 self.meta.range.epoch += 1;
+                // A transfer under way began with the old range, and would end with a collection
+                // line that the new group does not share: its receiver asks again.
+                self.sending.clear();
                 cx.out.births.push(child);
                 cx.out.ranges_changed = true;
             }

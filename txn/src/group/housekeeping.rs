@@ -257,7 +257,7 @@ impl Group {
     }
 
     pub(super) fn on_checksum(&mut self, cx: &mut Cx, to: ReplyTo) -> Result<()> {
-        if self.receiving.is_some() || self.meta.installing {
+        if self.receiving.is_some() || self.meta.installing || self.meta.applied < self.fuzzy_upto {
             cx.out.refuse(to, GroupError::Unavailable("this replica is receiving a snapshot".into()));
             return Ok(());
         }
@@ -268,7 +268,7 @@ impl Group {
 
     /// A hash of what the replica holds, the same on all that have applied the same slots (I6).
     pub fn checksum(&self, store: &dyn Storage) -> Result<u64> {
-        if self.receiving.is_some() || self.meta.installing {
+        if self.receiving.is_some() || self.meta.installing || self.meta.applied < self.fuzzy_upto {
             return Err(super::Stop("this replica is receiving a snapshot".into()));
         }
         let mut hasher = checksum::Hasher64::new();

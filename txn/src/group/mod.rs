@@ -169,6 +169,8 @@ pub struct Group {
     /// Where the sweep of old versions stands, while one runs.
     sweep: Option<Option<crate::types::Key>>,
     next_housekeeping_ns: i64,
+    /// After a snapshot: until this slot is applied, versions from beyond the applied one may be here.
+    fuzzy_upto: Slot,
     /// When a replica without a state last asked for one, and how often it has.
     begged: (i64, usize),
     paxos_wake_ns: Option<i64>,
@@ -244,6 +246,7 @@ impl Group {
             receiving: None,
             sweep: None,
             next_housekeeping_ns: now.mono_ns,
+            fuzzy_upto: Slot(0),
             begged: (now.mono_ns, 0),
             paxos_wake_ns: Some(now.mono_ns),
             commits: 0,

@@ -77,6 +77,7 @@ impl Group {
             epoch: self.meta.epoch,
             config: self.meta.config.clone(),
             meta: Bytes::new(),
+            read_upto: self.meta.applied,
         };
         let areas = [keyspace::OUTCOME, keyspace::DECISION]
             .into_iter()
@@ -165,7 +166,7 @@ impl Group {
             let mut meta = sending.meta.clone();
             meta.gc_line = self.meta.gc_line;
             meta.outcomes_before = self.meta.outcomes_before;
-            SnapshotEnd { meta: meta.encode(), ..sending.end.clone() }
+            SnapshotEnd { meta: meta.encode(), read_upto: self.meta.applied, ..sending.end.clone() }
         });
         sending.number += 1;
         sending.sent_ns = cx.now.mono_ns;
@@ -199,8 +200,13 @@ impl Group {
             if meta.group() != group || self.lead.is_some() || meta.applied < self.paxos.hard().truncated {
                 return Ok(());
             }
-            if !self.meta.installing && meta.applied <= self.meta.applied {
-                // Old news: it has caught up by itself.
+            let old_news = if self.meta.installing {
+                // What was applied here before may have been read here: never back behind it.
+                meta.applied < self.meta.applied
+            } else {
+                meta.applied <= self.meta.applied
+            };
+            if old_news {
                 cx.out.messages.push((from, ack));
                 return Ok(());
             }
@@ -290,7 +296,10 @@ impl Group {
         cx.out.notes.push(format!("{group}: installed a snapshot at {}", end.applied));
         cx.out.ranges_changed = true;
         self.readers_dirty = true;
-        self.promised_ts = self.promised_ts.max(self.meta.born_ts);
+        // What was promised for the old state says nothing of this one.
+        self.promised_ts = self.meta.born_ts;
+        self.promises.clear();
+        self.fuzzy_upto = end.read_upto;
         let input = paxos::Input::SnapshotInstalled { applied: end.applied, epoch: end.epoch, config: end.config };
         self.consensus(cx, input)?;
         self.apply_chosen(cx, chosen)
