@@ -276,7 +276,7 @@ impl Client {
         }
         let reads: Vec<Vec<Row>> = self.attempt().reads.iter().flat_map(|seen| seen.rows.clone()).collect();
         match plan.writes(&reads, &mut shared.pool) {
-            Some(writes) if !chance(&mut self.rng, 20_000) => {
+            Some(writes) if plan.is_setup() || !chance(&mut self.rng, 20_000) => {
                 self.attempt().writes = writes.clone();
                 self.state = State::Committing;
                 Act::Call(Call::Commit(writes))
@@ -431,9 +431,9 @@ impl Client {
     }
 
     fn retry(&mut self, shared: &Shared) -> Act {
-        // The agenda is never given up: the run's own limit ends it.
-        let drawn = self.draws && self.agenda.is_empty();
-        if drawn && (self.tries >= TRIES_MAX || shared.closing) {
+        // What was set before the client is never given up: the run's own limit ends it.
+        let setup = matches!(&self.plan, Some(Plan::ReadWrite(plan)) if plan.is_setup());
+        if self.draws && !setup && (self.tries >= TRIES_MAX || shared.closing) {
             return self.drop_plan(shared);
         }
         self.state = State::Retrying;
