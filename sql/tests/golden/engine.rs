@@ -260,7 +260,7 @@ impl Engine for MapEngine {
             }
             AdminCommand::TransactionStatus { coordinator, .. } => AdminRows {
                 columns: vec![text("status")],
-                rows: vec![vec![Datum::Text(format!("aborted, says group {coordinator}"))]],
+                rows: vec![vec![Datum::Text(format!("aborted, says group {coordinator:?}"))]],
             },
             other => AdminRows { columns: vec![text("command")], rows: vec![vec![Datum::Text(format!("{other:?}"))]] },
         })
