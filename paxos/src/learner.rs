@@ -293,6 +293,13 @@ impl Replica {
     /// The applied state was replaced by that of a peer. Promises, votes and entries above it stay.
     pub(crate) fn snapshot_installed(&mut self, now: Now, applied: Slot, epoch: Ballot, config: Configuration) {
         if applied <= self.learner.handed {
+            // The state machine was replaced by one that is behind what it had been handed: it gets
+            // the rest again, from the log.
+            if applied >= self.log.truncated() {
+                self.learner.handed = applied;
+                self.learner.epoch = epoch;
+                self.set_config(now, config);
+            }
             return;
         }
         self.log.truncate(applied);

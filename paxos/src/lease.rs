@@ -30,7 +30,7 @@
 //! Floors: a vote that ends is folded into `lease_floor`, and a promise carries the floor of all
 //! earlier votes for *other* nodes. A majority of promises meets every earlier lease, so their
 //! maximum is above every timestamp that an earlier leader used. Of its own earlier leaderships a
-//! node knows itself: exactly while it runs (`used_end`), by its own stored vote after a restart.
+//! node knows itself: exactly while it runs (`used_end`), by its own stored vote and floor after a restart.
 //!
 //! Released early: the holder names the largest timestamp that it used, waits it out, and tells the
 //! voters, who fold that instead of `until`. A candidate that was never established has used
@@ -110,7 +110,7 @@ impl Replica {
         let needed = now.tt.latest.plus_ns(lease.ns);
         let mut until = needed.plus_ns(lease.ns / MARGIN_DIVISOR);
         match self.hard.lease {
-            Some(vote) if vote.holder == holder => {
+            Some(vote) if vote.holder == holder && !now.tt.after(vote.until) => {
                 if vote.until >= needed {
                     return;
                 }

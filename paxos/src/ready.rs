@@ -61,7 +61,8 @@ pub enum Input {
     Persisted(u64),
     /// The applied state is durable up to here: the log may be truncated below.
     AppliedDurable(Slot),
-    /// A snapshot has been installed and is durable: the state is that of `applied`.
+    /// A snapshot has been installed and is durable: the state is that of `applied`. What was handed
+    /// out above that is handed out again; nothing at or below the truncated slot may be lacking.
     SnapshotInstalled {
         /// The slot up to which it is applied.
         applied: Slot,

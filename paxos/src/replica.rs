@@ -111,9 +111,9 @@ impl Replica {
             out: Outbox::new(id),
             timers: Timers::default(),
             released: None,
-            // A vote for itself bounds the timestamps that it may have used before the restart: its own vote is part
-            // of every lease that it holds.
-            used_end: own_vote.map(|vote| vote.until),
+            // What it may have used before the restart. Its own vote is part of every lease that it held, so those are
+            // below that vote, or, where another has replaced it, below the floor.
+            used_end: own_vote.map(|vote| vote.until).max(hard.lease_floor),
             round_seen: 0,
             leader: None,
             keep_slots: options.keep_slots,

@@ -5,7 +5,7 @@ use paxos::testing::Chaos;
 const ONCE_FAILED: [(u64, u64); 0] = [];
 
 fn chaos(seed: u64, voters: u64) -> Chaos {
-    Chaos { seed, voters, learners: seed % 2, faults_ns: 12_000_000_000 }
+    Chaos { seed, voters, learners: seed % 2, faults_ns: 8_000_000_000 }
 }
 
 fn run(seeds: std::ops::Range<u64>, voters: u64) {

@@ -35,8 +35,12 @@ pub struct Report {
     pub trace_hash: u64,
 }
 
-const LEASE_NS: i64 = 1_000_000_000;
-const EPSILON_NS_MAX: i64 = 20_000_000;
+/// Short against delays and uncertainty: leases that end are what is to be tested.
+const LEASE_NS: i64 = 300_000_000;
+/// The uncertainty of clocks, up to a fifth of a lease; a seed picks one.
+const EPSILON_NS_MAX: [i64; 3] = [1_000_000, 20_000_000, 60_000_000];
+/// Messages that may be lost by kind, to leave replicas of different minds.
+const KINDS: [&str; 5] = ["Accept", "Accepted", "Promise", "ChosenEntries", "Release"];
 
 impl Chaos {
     /// Runs it; panics when anything that must hold does not.
@@ -44,7 +48,7 @@ impl Chaos {
         let mut options = Options::with_lease(LEASE_NS);
         options.message_bytes_max = 600;
         options.inflight_slots_max = 64;
-        let mut cluster = Cluster::new(self.seed, self.voters, self.learners, options, EPSILON_NS_MAX / 2);
+        let mut cluster = Cluster::new(self.seed, self.voters, self.learners, options, self.epsilon_ns_max() / 2);
         cluster.use_timestamps = true;
         cluster.keep_slots = cluster.rng.random_range(0..40);
         for id in cluster.ids() {
@@ -56,7 +60,7 @@ impl Chaos {
         let until_ns = cluster.now_ns() + self.faults_ns;
         while cluster.now_ns() < until_ns {
             self.disturb(&mut cluster);
-            for _ in 0..20 {
+            for _ in 0..10 {
                 if let Some(leader) = cluster.leader() {
                     for _ in 0..cluster.rng.random_range(0..4) {
                         proposed += u64::from(cluster.queue_proposal(leader, &format!("c{proposed}")).is_ok());
@@ -81,11 +85,15 @@ impl Chaos {
         }
     }
 
+    fn epsilon_ns_max(&self) -> i64 {
+        EPSILON_NS_MAX[(self.seed % 3) as usize]
+    }
+
     fn disturb(&self, cluster: &mut Cluster) {
         let ids = cluster.ids();
         let id = ids[cluster.rng.random_range(0..ids.len())];
         let other = ids[cluster.rng.random_range(0..ids.len())];
-        match cluster.rng.random_range(0..16) {
+        match cluster.rng.random_range(0..22) {
             0 | 1 => {
                 let unsynced = cluster.node(id).disk.unsynced();
                 let survive = cluster.rng.random_range(0..=unsynced);
@@ -106,17 +114,36 @@ impl Chaos {
             11 => {
                 cluster.network.lost_permille = cluster.rng.random_range(0..200);
                 cluster.network.doubled_permille = cluster.rng.random_range(0..100);
-                cluster.network.delay_ns = 100_000..cluster.rng.random_range(200_000..60_000_000);
-                cluster.network.sync_ns = 50_000..cluster.rng.random_range(100_000..30_000_000);
+                cluster.network.delay_ns = 100_000..cluster.rng.random_range(200_000..25_000_000);
+                cluster.network.sync_ns = 50_000..cluster.rng.random_range(100_000..15_000_000);
             }
             12 => {
-                let epsilon_ns = cluster.rng.random_range(0..EPSILON_NS_MAX);
+                let epsilon_ns = cluster.rng.random_range(0..self.epsilon_ns_max());
                 let offset_ns = cluster.rng.random_range(-epsilon_ns..=epsilon_ns);
                 let trusted = cluster.rng.random_bool(0.8);
                 let clock = &mut cluster.node(id).clock;
                 (clock.epsilon_ns, clock.offset_ns, clock.trusted) = (epsilon_ns, offset_ns, trusted);
             }
-            13 => cluster.make_durable(id),
+            13 | 16 => cluster.make_durable(id),
+            17 | 18 => {
+                let name = KINDS[cluster.rng.random_range(0..KINDS.len())].to_string();
+                let link = Link { from: Some(id), to: None, name: Some(name) };
+                match cluster.rng.random_bool(0.5) {
+                    true => cluster.drops.push(link),
+                    false => cluster.holds.push(link),
+                }
+            }
+            19 => {
+                let backwards = cluster.rng.random();
+                cluster.let_go(backwards);
+            }
+            20 | 21 => {
+                // The leader, in the middle of things.
+                if let Some(leader) = cluster.leader() {
+                    let survive = cluster.rng.random_range(0..3);
+                    cluster.crash(leader, survive);
+                }
+            }
             14 => match cluster.leader() {
                 Some(leader) => cluster.hand_over(leader, Some(other)),
                 None => cluster.step(id, crate::Input::Campaign),
@@ -130,6 +157,7 @@ impl Chaos {
 
     fn heal(&self, cluster: &mut Cluster) {
         cluster.heal();
+        cluster.let_go(false);
         cluster.network.lost_permille = 0;
         cluster.network.doubled_permille = 0;
         cluster.network.delay_ns = 500_000..2_000_000;

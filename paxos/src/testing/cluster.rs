@@ -2,7 +2,8 @@
 //!
 //! After every step of any node it checks what must hold for all of them together:
 //! - each slot is handed out once, in order, and with the same value everywhere (I3, epoch rule);
-//! - at most one running node has a leadership at any true time (I5);
+//! - at most one running node has a leadership at any true time, and what other nodes used as leaders has
+//!   passed by then (I5);
 //! - no leader's floor is below a timestamp that a leader under another ballot has used.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -354,6 +355,11 @@ impl Cluster {
         let leaders: Vec<_> = self.nodes.iter().filter_map(of).collect();
         assert!(leaders.len() <= 1, "two leases at {now_ns}: {leaders:?}");
         let Some((leader, leadership)) = leaders.first().copied() else { return };
+        for (ballot, used) in &self.used {
+            // Its own earlier timestamps need not have passed, after a restart: its floor is above them.
+            let passed = ballot.node == leader || used.as_nanos() <= now_ns;
+            assert!(passed, "{leader} leads at {now_ns} though {ballot} used {used}");
+        }
         if self.use_timestamps && leader == id && leadership.established {
             let latest = self.nodes[&id].now(now_ns).tt.latest;
             let last = leadership.lease_end.prev();
