@@ -38,12 +38,8 @@ impl Group {
 
     /// Applies chosen slots, all in one batch with the metadata that vouches for them.
     pub(super) fn apply_chosen(&mut self, cx: &mut Cx, chosen: Vec<Chosen>) -> Result<()> {
-        if let Some(receiving) = &mut self.receiving {
-            receiving.chosen.extend(chosen);
-            return Ok(());
-        }
-        if self.meta.installing {
-            // A crash interrupted a snapshot: without one there is nothing to apply to.
+        if self.receiving.is_some() || self.meta.installing {
+            // There is no state to apply this to. Once there is, it is handed out again.
             return Ok(());
         }
         let mut batch = Batch::default();

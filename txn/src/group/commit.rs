@@ -120,11 +120,7 @@ impl Group {
         let participants: BTreeSet<GroupId> =
             request.participants.iter().copied().filter(|g| *g != self.meta.group()).collect();
         let spans: Vec<Span> = request.writes.iter().map(|m| Span::point(m.key.clone())).collect();
-        if !self.covers(spans.iter()) {
-            cx.out.refuse(to, self.wrong_range());
-            return Ok(());
-        }
-        if let Some(e) = self.split_in_the_way(spans.iter()) {
+        if let Some(e) = self.out_of_bounds(spans.iter()) {
             cx.out.refuse(to, e);
             return Ok(());
         }

@@ -61,11 +61,7 @@ impl Group {
             cx.out.refuse(to, e);
             return Ok(());
         }
-        if !self.covers(request.ops.iter().map(|op| &op.span)) {
-            cx.out.refuse(to, self.wrong_range());
-            return Ok(());
-        }
-        if let Some(e) = self.split_in_the_way(request.ops.iter().map(|op| &op.span)) {
+        if let Some(e) = self.out_of_bounds(request.ops.iter().map(|op| &op.span)) {
             cx.out.refuse(to, e);
             return Ok(());
         }

@@ -64,6 +64,15 @@ impl Group {
         Ok(())
     }
 
+    /// Why these spans cannot be locked or written here now: they are not this group's, or are being
+    /// split off.
+    pub(super) fn out_of_bounds<'s>(&self, spans: impl Iterator<Item = &'s Span> + Clone) -> Option<GroupError> {
+        if !self.covers(spans.clone()) {
+            return Some(self.wrong_range());
+        }
+        self.split_in_the_way(spans)
+    }
+
     /// Whether a split under way forbids these spans for the moment.
     pub(super) fn split_in_the_way<'s>(&self, mut spans: impl Iterator<Item = &'s Span>) -> Option<GroupError> {
         let splitting = self.lead.as_ref()?.splitting.as_ref()?;

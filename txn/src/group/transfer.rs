@@ -13,7 +13,7 @@
 //! ```
 
 use bytes::Bytes;
-use paxos::{Chosen, NodeId};
+use paxos::NodeId;
 
 use super::{Cx, Group, Result, Stop};
 use crate::keyspace;
@@ -45,8 +45,6 @@ pub(super) struct Receiving {
     heard_ns: i64,
     /// Set when all is written and waits for the flush.
     installed: Option<(SnapshotEnd, GroupMeta)>,
-    /// What consensus chose meanwhile.
-    pub chosen: Vec<Chosen>,
 }
 
 /// The `number` of an acknowledgement that stands for "I have no state of this group".
@@ -257,8 +255,7 @@ impl Group {
         batch.delete_range(start, end);
         cx.store.write(batch)?;
         self.prepared.clear();
-        self.receiving =
-            Some(Receiving { from, transfer, next: 0, heard_ns: cx.now.mono_ns, installed: None, chosen: Vec::new() });
+        self.receiving = Some(Receiving { from, transfer, next: 0, heard_ns: cx.now.mono_ns, installed: None });
         Ok(())
     }
 
@@ -266,9 +263,8 @@ impl Group {
     pub fn state_durable(&mut self, cx: &mut Cx, applied: paxos::Slot) -> Result<()> {
         if let Some(receiving) = &mut self.receiving {
             if let Some((end, meta)) = receiving.installed.take_if(|(end, _)| end.applied <= applied) {
-                let chosen = std::mem::take(&mut receiving.chosen);
                 self.receiving = None;
-                self.finish_install(cx, end, meta, chosen)?;
+                self.finish_install(cx, end, meta)?;
             }
             return Ok(());
         }
@@ -278,7 +274,7 @@ impl Group {
         self.consensus(cx, paxos::Input::AppliedDurable(applied))
     }
 
-    fn finish_install(&mut self, cx: &mut Cx, end: SnapshotEnd, meta: GroupMeta, chosen: Vec<Chosen>) -> Result<()> {
+    fn finish_install(&mut self, cx: &mut Cx, end: SnapshotEnd, meta: GroupMeta) -> Result<()> {
         let group = self.meta.group();
         self.meta = meta;
         self.meta.installing = false;
@@ -301,8 +297,7 @@ impl Group {
         self.promises.clear();
         self.fuzzy_upto = end.read_upto;
         let input = paxos::Input::SnapshotInstalled { applied: end.applied, epoch: end.epoch, config: end.config };
-        self.consensus(cx, input)?;
-        self.apply_chosen(cx, chosen)
+        self.consensus(cx, input)
     }
 
     /// What the node should report as applied when a flush begins: an installed snapshot counts.
@@ -325,8 +320,7 @@ impl Group {
             }
         }
         if self.receiving.as_ref().is_some_and(|r| r.installed.is_none() && now - r.heard_ns >= TRANSFER_IDLE_NS) {
-            // The sender is gone. What consensus chose meanwhile cannot be applied to half a
-            // state: the next snapshot will be beyond it.
+            // The sender is gone; another snapshot will be asked for.
             self.receiving = None;
         } else if self.receiving.as_ref().is_some_and(|r| r.installed.is_some()) {
             cx.out.flush_state = true;
