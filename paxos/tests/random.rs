@@ -2,7 +2,8 @@
 
 use paxos::testing::Chaos;
 
-const ONCE_FAILED: [(u64, u64); 0] = [];
+/// Seed and voters. 371: a release after a restart lowered a floor (seen with a narrower margin of votes).
+const ONCE_FAILED: [(u64, u64); 1] = [(371, 3)];
 
 fn chaos(seed: u64, voters: u64) -> Chaos {
     Chaos { seed, voters, learners: seed % 2, faults_ns: 8_000_000_000 }
