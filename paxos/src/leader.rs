@@ -21,8 +21,9 @@
 //! A leader steps down when it hears of a higher ballot from a leader, when its clock is not trusted, when
 //! the lease could not be renewed for an election timeout, and when it cannot learn what was chosen
 //! before it (the only peer that knew may be gone; another majority can do without). A lone acceptor that
-//! has promised a higher ballot does not end an established leadership while a majority still accepts:
-//! the timestamps of a lease that is cut short have to be waited out.
+//! has promised a higher ballot does not end an established leadership at once while a majority still accepts:
+//! the timestamps of a lease that is cut short have to be waited out. After a lease, or when slots stall, the
+//! leader stands again above it.
 //!
 //! Deviation: Spanner's leaders (section 4.1.2) defer the bookkeeping of the lease to the Paxos layer too,
 //! but the paper says nothing of batching or of the window; both are bounded here by options.
