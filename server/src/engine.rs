@@ -281,6 +281,8 @@ impl Engine {
     }
 
     fn step(&mut self, input: NodeInput) {
+        // The clock is read after the input was received, never before: a timestamp from before a
+        // request arrived would break external consistency (the simulator's canary `stale-clock`).
         let ready = self.node.step(self.clock.now(), input);
         self.take(ready);
     }
