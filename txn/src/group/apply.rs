@@ -73,7 +73,6 @@ impl Group {
             }
             self.promised_ts = self.promised_ts.max(entry.remove());
         }
-        self.readers_dirty = true;
         for (slot, origin) in applied {
             self.after_apply(cx, slot, origin);
         }

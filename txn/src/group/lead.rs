@@ -233,7 +233,6 @@ impl Group {
         cx.out.ranges_changed = true;
         self.lead = Some(lead);
         self.next_housekeeping_ns = cx.now.mono_ns;
-        self.readers_dirty = true;
         self.load_decisions(cx)
     }
 
@@ -244,7 +243,6 @@ impl Group {
         assert_eq!(lead.ballot, ballot, "{}: deposed from a ballot that it did not hold", self.meta.group());
         cx.out.notes.push(format!("{}: no longer leading ({ballot})", self.meta.group()));
         cx.out.ranges_changed = true;
-        self.readers_dirty = true;
         let hint = self.paxos.leader_hint().filter(|node| *node != self.me);
         let refuse = |cx: &mut Cx, to: ReplyTo| cx.out.refuse(to, GroupError::NotLeader(hint));
         for (_, waiting) in lead.waiting {

@@ -155,8 +155,6 @@ pub struct Group {
     lead: Option<Lead>,
     /// Snapshot reads that wait for safe time or for a decision.
     readers: Vec<Reader>,
-    /// Something changed that may let a reader go on.
-    readers_dirty: bool,
     /// The last safe time asked of the leader, and when.
     wanted: Option<(Timestamp, i64)>,
     /// Replies that wait until a timestamp has surely passed (I8), by that timestamp.
@@ -238,7 +236,6 @@ impl Group {
             promises: BTreeMap::new(),
             lead: None,
             readers: Vec::new(),
-            readers_dirty: false,
             wanted: None,
             held: BTreeMap::new(),
             next_held: 0,
@@ -305,7 +302,6 @@ impl Group {
     pub fn safe_time(&mut self, slot: Slot, ts: Timestamp) {
         if slot <= self.meta.applied {
             self.promised_ts = self.promised_ts.max(ts);
-            self.readers_dirty = true;
         } else {
             let entry = self.promises.entry(slot).or_insert(ts);
             *entry = (*entry).max(ts);

@@ -206,6 +206,13 @@ impl Group {
             // Applied before: the coordinator may stop telling.
             self.acknowledge(cx, coordinator, txn);
         }
+        if let (Some(ts), Some(prepared)) = (commit_ts, self.prepared.get(&txn))
+            && ts < prepared.prepare_ts
+        {
+            // No coordinator of ours decides so: a peer's nonsense must not reach the log.
+            cx.out.notes.push(format!("{}: {txn} was said to commit below its prepare timestamp", self.meta.group()));
+            return Ok(());
+        }
         let Some(active) = self.lead().txns.get(&txn) else { return Ok(()) };
         match &active.state {
             State::Prepared { .. } => {

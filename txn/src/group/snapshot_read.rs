@@ -66,7 +66,6 @@ impl Group {
         if self.readers.is_empty() {
             return Ok(());
         }
-        self.readers_dirty = false;
         for reader in std::mem::take(&mut self.readers) {
             if let Tried::Answered = self.try_snapshot(cx, &reader)? {
                 continue;

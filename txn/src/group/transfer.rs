@@ -214,22 +214,26 @@ impl Group {
         if receiving.from != from || receiving.transfer != transfer || number > receiving.next {
             return Ok(());
         }
-        cx.out.messages.push((from, ack));
         if number < receiving.next || receiving.installed.is_some() {
+            cx.out.messages.push((from, ack));
             return Ok(());
         }
+        // A peer's bytes: what is not as it should be ends the transfer, and another is asked for.
+        let foreign = pairs.iter().any(|(key, _)| !keyspace::belongs_to(key, group));
+        let meta = last.as_ref().map(|end| GroupMeta::decode(end.meta.clone()));
+        if foreign || matches!(&meta, Some(Err(_))) {
+            cx.out.notes.push(format!("{group}: {from} sent a malformed snapshot; it is dropped"));
+            self.receiving = None;
+            return Ok(());
+        }
+        cx.out.messages.push((from, ack));
         receiving.next += 1;
         receiving.heard_ns = cx.now.mono_ns;
         let mut batch = Batch::default();
         for (key, value) in pairs.into_iter().skip(usize::from(number == 0)) {
-            if !keyspace::belongs_to(&key, group) {
-                return Err(Stop(format!("{group}: {from} sent a snapshot with a foreign key")));
-            }
             batch.put(key, value);
         }
-        if let Some(end) = last {
-            let meta = GroupMeta::decode(end.meta.clone())
-                .map_err(|e| Stop(format!("{group}: {from} sent a snapshot without metadata: {e}")))?;
+        if let (Some(end), Some(Ok(meta))) = (last, meta) {
             batch.put(keyspace::meta_key(group), meta.encode());
             receiving.installed = Some((end, meta));
             cx.out.flush_state = true;
@@ -291,7 +295,6 @@ impl Group {
         }
         cx.out.notes.push(format!("{group}: installed a snapshot at {}", end.applied));
         cx.out.ranges_changed = true;
-        self.readers_dirty = true;
         // What was promised for the old state says nothing of this one.
         self.promised_ts = self.meta.born_ts;
         self.promises.clear();
