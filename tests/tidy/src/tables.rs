@@ -7,11 +7,12 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("paxos", &["truetime"]),
     ("txn", &["truetime", "paxos"]),
     ("sql", &["truetime", "txn"]),
+    ("check", &[]),
     ("proto", &[]),
     // The one binary, with the demo, lives in the server's package: it starts the shell and the workloads.
     ("server", &["truetime", "paxos", "txn", "sql", "proto", "shell"]),
-    ("shell", &["proto"]),
-    ("sim", &["truetime", "paxos", "txn"]),
+    ("shell", &["check", "proto"]),
+    ("sim", &["truetime", "paxos", "txn", "sql", "check"]),
     ("e2e", &["proto"]),
     ("tidy", &[]),
 ];
