@@ -76,15 +76,8 @@ impl Desk {
         self.sessions.values().filter_map(|session| session.wake_at_ns).min()
     }
 
-    /// A client's call. `coordinators` is what clients were told of their commits.
-    pub fn call(
-        &mut self,
-        now: Now,
-        client: u64,
-        seq: u64,
-        call: Call,
-        coordinators: &BTreeMap<TxnId, GroupId>,
-    ) -> DeskOut {
+    /// A client's call. `coordinator` is the group that decides the transaction whose status is asked.
+    pub fn call(&mut self, now: Now, client: u64, seq: u64, call: Call, coordinator: Option<GroupId>) -> DeskOut {
         let mut out = DeskOut::default();
         let session = self.sessions.entry(client).or_default();
         session.seq = seq;
@@ -108,11 +101,11 @@ impl Desk {
                 ClientInput::Tick
             }
             Call::Status(txn) => {
-                let Some(coordinator) = coordinators.get(&txn) else {
+                let Some(coordinator) = coordinator else {
                     out.answers.push((client, seq, Answer::Broken));
                     return out;
                 };
-                self.replace(client, Some(Running::Other(Box::new(StatusQuery::new(txn, *coordinator)))));
+                self.replace(client, Some(Running::Other(Box::new(StatusQuery::new(txn, coordinator)))));
                 ClientInput::Tick
             }
             Call::Read(ops, mode) => ClientInput::Read { ops, mode },

@@ -58,9 +58,12 @@ fn main() -> ExitCode {
         }
     };
     if let Some(seed) = args.seed {
+        let started = Instant::now();
         let outcome = run_with(seed, args.canary, args.verbose);
+        let ratio = outcome.elapsed_ns as f64 / 1e9 / started.elapsed().as_secs_f64().max(1e-9);
         println!("{}", outcome.settings);
         println!("{}", line(&outcome));
+        println!("{ratio:.0} times real time");
         print!("{}", outcome.counters);
         report_failure(&outcome);
         return if outcome.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -90,7 +93,10 @@ fn main() -> ExitCode {
     }
     let seconds = started.elapsed().as_secs_f64();
     let simulated = simulated_ns as f64 / 1e9;
-    println!("{runs} runs, {simulated:.0} simulated seconds and {events} events in {seconds:.1} s");
+    let ratio = simulated / seconds.max(1e-9);
+    println!(
+        "{runs} runs, {simulated:.0} simulated seconds and {events} events in {seconds:.1} s: {ratio:.0} times real time"
+    );
     print!("{counters}");
     if failed.is_empty() {
         return ExitCode::SUCCESS;

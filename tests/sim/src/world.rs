@@ -13,7 +13,7 @@
 //! clients finish what they have begun, and everything is read once more through every node; then
 //! all must come to rest. What never comes to rest is a failure of liveness.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use bytes::Bytes;
@@ -106,30 +106,31 @@ impl Event {
     }
 }
 
-struct Scheduled {
-    at: i64,
-    seq: u64,
-    event: Event,
+/// What is to happen, by time and then by the order of its making. The heap moves its entries about
+/// a lot, so it holds only where the events are.
+#[derive(Default)]
+struct Agenda {
+    heap: BinaryHeap<Reverse<(i64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    next_seq: u64,
 }
 
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Scheduled) -> bool {
-        self.cmp(other) == Ordering::Equal
+impl Agenda {
+    fn push(&mut self, at: i64, event: Event) {
+        let place = self.free.pop().unwrap_or(self.events.len());
+        if place == self.events.len() {
+            self.events.push(None);
+        }
+        self.events[place] = Some(event);
+        self.heap.push(Reverse((at, self.next_seq, place)));
+        self.next_seq += 1;
     }
-}
 
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Scheduled) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Scheduled) -> Ordering {
-        // The heap gives the largest first.
-        (other.at, other.seq).cmp(&(self.at, self.seq))
+    fn pop(&mut self) -> Option<(i64, Event)> {
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        Some((at, self.events[place].take().expect("each place is in the heap once")))
     }
 }
 
@@ -158,8 +159,7 @@ pub struct World {
     /// Its settings.
     pub swarm: Swarm,
     pub(crate) now: i64,
-    next_seq: u64,
-    heap: BinaryHeap<Scheduled>,
+    agenda: Agenda,
     /// What happened.
     pub trace: Trace,
     pub(crate) network: Network,
@@ -201,8 +201,7 @@ impl World {
         let mut world = World {
             seed,
             now: 0,
-            next_seq: 0,
-            heap: BinaryHeap::new(),
+            agenda: Agenda::default(),
             trace: Trace::new(verbose),
             network: Network::new(swarm.network.clone(), seed),
             servers: nodes.iter().map(|id| (*id, Server::new(*id, seed, &swarm))).collect(),
@@ -251,13 +250,13 @@ impl World {
     /// is the checker's.
     pub fn run(&mut self) -> Result<(), String> {
         while self.stage != Stage::Done {
-            let Some(next) = self.heap.pop() else { return Err("the world stands still".into()) };
-            assert!(next.at >= self.now, "time runs backwards");
-            self.now = next.at;
+            let Some((at, event)) = self.agenda.pop() else { return Err("the world stands still".into()) };
+            assert!(at >= self.now, "time runs backwards");
+            self.now = at;
             if self.now > self.swarm.rest_by || self.trace.events > EVENTS_MAX {
                 return Err(self.what_does_not_end());
             }
-            self.happen(next.event);
+            self.happen(event);
             if let Some(failure) = self.shared.failure.take() {
                 return Err(failure);
             }
@@ -279,9 +278,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: i64, event: Event) {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.heap.push(Scheduled { at: at.max(self.now), seq, event });
+        self.agenda.push(at.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, ns: i64, event: Event) {
@@ -328,18 +325,18 @@ impl World {
             }
             Event::Flushed { node, .. } => self.flushed(node),
             Event::Call { node, client, seq, call, .. } => {
-                if let Call::Status(txn) = &call
-                    && !self.coordinators.contains_key(txn)
-                {
-                    // Its commit was never sent, and never will be.
-                    self.buried.insert(*txn);
-                    let answer = Answer::Status(txn::TxnStatus::Aborted);
-                    self.after(100_000, Event::Answer { client, seq, answer });
-                    return;
+                let mut coordinator = None;
+                if let Call::Status(txn) = &call {
+                    coordinator = self.coordinators.get(txn).copied();
+                    if coordinator.is_none() {
+                        // Its commit was never sent, and never will be.
+                        self.buried.insert(*txn);
+                        let answer = Answer::Status(txn::TxnStatus::Aborted);
+                        self.after(100_000, Event::Answer { client, seq, answer });
+                        return;
+                    }
                 }
-                let coordinators = std::mem::take(&mut self.coordinators);
-                self.with_desk(node, |desk, now| desk.call(now, client, seq, call, &coordinators));
-                self.coordinators.extend(coordinators);
+                self.with_desk(node, |desk, now| desk.call(now, client, seq, call, coordinator));
             }
             Event::HangUp { node, client, .. } => {
                 let politely = self.rng.random_range(0..2) == 0;
