@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use truetime::{ClockSpec, parse_duration_ns};
+
+use crate::gateway::admission::AdmissionOptions;
 
 /// The most nodes of a cluster: each is a voter of each group.
 pub const NODES_MAX: usize = 9;
@@ -164,6 +167,18 @@ pub struct StartArgs {
     /// Sessions of clients at most
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub sessions_max: u64,
+    /// Statements and transaction blocks worked on at once; more wait in a queue
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub active_max: usize,
+    /// Statements in that queue at most; more are refused
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub queue_max: usize,
+    /// How long a statement may wait there
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub queue_wait: i64,
+    /// What all sessions together may hold: requests, and writes that wait for their commit
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    pub session_memory_max: usize,
     /// The form of the log, which goes to standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -200,6 +215,10 @@ pub struct Config {
     pub state_flush_ns: i64,
     /// Sessions at most.
     pub sessions_max: u64,
+    /// How much is worked on at once.
+    pub admission: AdmissionOptions,
+    /// What all sessions may hold, in bytes.
+    pub session_memory_max: usize,
 }
 
 impl StartArgs {
@@ -231,6 +250,12 @@ impl StartArgs {
         if self.sessions_max == 0 {
             return bad("--sessions-max must be above zero");
         }
+        if self.active_max == 0 || self.queue_wait <= 0 {
+            return bad("--active-max and --queue-wait must be above zero");
+        }
+        if self.session_memory_max < txn::types::TXN_BYTES_MAX {
+            return bad(format!("--session-memory-max must hold a transaction: {} bytes", txn::types::TXN_BYTES_MAX));
+        }
         Ok(Config {
             node: self.node,
             data: self.data.clone(),
@@ -243,6 +268,12 @@ impl StartArgs {
             state_flush_bytes: self.state_flush_bytes,
             state_flush_ns: self.state_flush_after,
             sessions_max: self.sessions_max,
+            admission: AdmissionOptions {
+                active_max: self.active_max,
+                queued_max: self.queue_max,
+                wait_max: Duration::from_nanos(self.queue_wait.unsigned_abs()),
+            },
+            session_memory_max: self.session_memory_max,
         })
     }
 }
@@ -303,6 +334,9 @@ mod tests {
             (["--gc-every", "1ms"], "--gc-every must be at least"),
             (["--state-flush-after", "0s"], "must be above zero"),
             (["--sessions-max", "0"], "must be above zero"),
+            (["--active-max", "0"], "must be above zero"),
+            (["--queue-wait", "0s"], "must be above zero"),
+            (["--session-memory-max", "1000"], "must hold a transaction"),
         ] {
             let err = check(&extra).unwrap_err();
             assert!(err.contains(part), "{extra:?}: {err}");

@@ -11,8 +11,13 @@
 //! anything out: so the messages of many steps leave in one batch for each peer, and their writes
 //! share one fsync. What a step says may leave at once, leaves at the end of the turn; what vouches
 //! for a write leaves when the log writer has reported it durable, never earlier (I4).
+//!
+//! The queues on both sides are bounded. When the disk is slow, [`LogWriter::append`] makes the engine
+//! wait, then the queue of events fills, then peers' streams and gateways wait. The log writer itself
+//! waits for nobody, so the circle never closes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -33,6 +38,8 @@ use crate::transport::Transport;
 
 /// Events that may wait; senders wait (peers) or fail (gateways) when there are more.
 pub const EVENTS_QUEUED_MAX: usize = 16 << 10;
+/// Bytes of peers' messages that may wait; then their streams wait.
+pub const EVENTS_BYTES_MAX: usize = 128 << 20;
 /// Events taken before their effects are handed out.
 const EVENTS_PER_TURN_MAX: usize = 512;
 /// How long a task waits before it tries a full queue again.
@@ -54,11 +61,13 @@ pub enum Event {
         from: NodeId,
         /// What it says, in order.
         messages: Vec<NodeMessage>,
+        /// As it came, about.
+        bytes: usize,
     },
     /// Requests of this node's gateway to groups of this node.
     Requests(Vec<Request>),
-    /// The log writer: everything up to this step is durable.
-    Persisted(u64),
+    /// The log writer has made something durable: see [`EngineHandle::persisted`].
+    Persisted,
     /// The flusher: what was applied when the flush began is durable.
     Flushed(Vec<(GroupId, Slot)>),
     /// A look at the node.
@@ -73,6 +82,21 @@ pub enum Event {
 #[derive(Clone)]
 pub struct EngineHandle {
     queue: SyncSender<Event>,
+    shared: Arc<Shared>,
+}
+
+/// The end that the engine reads.
+pub struct Events {
+    queue: Receiver<Event>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Of peers' messages in the queue.
+    bytes: AtomicUsize,
+    /// The last step that is durable.
+    persisted: AtomicU64,
 }
 
 /// The engine has ended: the process is about to.
@@ -82,9 +106,28 @@ pub struct Stopped;
 
 impl EngineHandle {
     /// A handle and the end that the engine reads.
-    pub fn channel() -> (EngineHandle, Receiver<Event>) {
+    pub fn channel() -> (EngineHandle, Events) {
         let (queue, receiver) = sync_channel(EVENTS_QUEUED_MAX);
-        (EngineHandle { queue }, receiver)
+        let shared = Arc::new(Shared::default());
+        (EngineHandle { queue, shared: shared.clone() }, Events { queue: receiver, shared })
+    }
+
+    /// Everything up to this step is durable. Never waits: the log writer, which calls it, must go on
+    /// when the engine waits for the log writer.
+    pub fn persisted(&self, number: u64) {
+        self.shared.persisted.fetch_max(number, Ordering::Release);
+        // The engine looks at each turn, and with a full queue the next one comes soon.
+        self.try_send(Event::Persisted);
+    }
+
+    /// Queues messages of a peer; waits while too many of its kind do.
+    pub async fn send_messages(&self, from: NodeId, messages: Vec<NodeMessage>, bytes: usize) -> Result<(), Stopped> {
+        // What is alone is taken whatever its size, or it could never be.
+        while self.shared.bytes.load(Ordering::Relaxed) > EVENTS_BYTES_MAX {
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.send(Event::Messages { from, messages, bytes }).await
     }
 
     /// Queues an event, or says that the queue is full or gone.
@@ -124,6 +167,28 @@ impl EngineHandle {
     }
 }
 
+impl Events {
+    /// Waits for an event.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
+        self.queue.recv_timeout(timeout).inspect(|event| self.taken(event))
+    }
+
+    /// An event that is there.
+    pub fn try_recv(&self) -> Result<Event, TryRecvError> {
+        self.queue.try_recv().inspect(|event| self.taken(event))
+    }
+
+    fn taken(&self, event: &Event) {
+        if let Event::Messages { bytes, .. } = event {
+            self.shared.bytes.fetch_sub(*bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn persisted(&self) -> u64 {
+        self.shared.persisted.load(Ordering::Acquire)
+    }
+}
+
 /// When the state is flushed.
 #[derive(Clone, Copy, Debug)]
 pub struct FlushPolicy {
@@ -155,7 +220,7 @@ pub struct Parts {
 
 /// Starts the engine. The thread ends after `Shutdown` or `Halt`, with the state flushed and the
 /// log synced.
-pub fn start(parts: Parts, handle: &EngineHandle, events: Receiver<Event>) -> std::io::Result<JoinHandle<()>> {
+pub fn start(parts: Parts, handle: &EngineHandle, events: Events) -> std::io::Result<JoinHandle<()>> {
     let flusher = Flusher::start(parts.node.store().clone(), handle.clone())?;
     let body = move || {
         let me = parts.transport.me();
@@ -218,13 +283,14 @@ struct Engine {
 }
 
 impl Engine {
-    fn run(&mut self, events: &Receiver<Event>) {
+    fn run(&mut self, events: &Events) {
         while !self.stopped {
             match events.recv_timeout(self.wait()) {
                 Ok(event) => self.turn(event, events),
                 Err(RecvTimeoutError::Timeout) => self.step(NodeInput::Tick),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.take_persisted(events.persisted());
             // Timers that fell due while there were events to take in.
             if !self.stopped && self.wake_at_ns.is_some_and(|at| at <= self.clock.mono_ns()) {
                 self.step(NodeInput::Tick);
@@ -240,7 +306,7 @@ impl Engine {
         Duration::from_nanos(ns.unsigned_abs()).min(WAIT_MAX)
     }
 
-    fn turn(&mut self, first: Event, events: &Receiver<Event>) {
+    fn turn(&mut self, first: Event, events: &Events) {
         self.event(first);
         for _ in 1..EVENTS_PER_TURN_MAX {
             match events.try_recv() {
@@ -252,7 +318,7 @@ impl Engine {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Messages { from, messages } => {
+            Event::Messages { from, messages, .. } => {
                 for message in messages {
                     self.step(NodeInput::Message { from, message });
                 }
@@ -262,14 +328,8 @@ impl Engine {
                     self.step(NodeInput::Message { from: self.me, message: NodeMessage::Request(request) });
                 }
             }
-            Event::Persisted(number) => {
-                self.persisted = number;
-                while self.held.front().is_some_and(|(waits_for, _)| *waits_for <= number) {
-                    let (_, messages) = self.held.pop_front().expect("looked at above");
-                    self.send(messages);
-                }
-                self.step(NodeInput::Persisted(number));
-            }
+            // Taken in at the end of the turn.
+            Event::Persisted => {}
             Event::Flushed(applied) => {
                 self.flushing = false;
                 self.step(NodeInput::StateDurable(applied));
@@ -278,6 +338,18 @@ impl Engine {
             Event::Shutdown => self.step(NodeInput::Shutdown),
             Event::Halt => self.stopped = true,
         }
+    }
+
+    fn take_persisted(&mut self, number: u64) {
+        if number <= self.persisted || self.stopped {
+            return;
+        }
+        self.persisted = number;
+        while self.held.front().is_some_and(|(waits_for, _)| *waits_for <= number) {
+            let (_, messages) = self.held.pop_front().expect("looked at above");
+            self.send(messages);
+        }
+        self.step(NodeInput::Persisted(number));
     }
 
     fn step(&mut self, input: NodeInput) {

@@ -19,6 +19,8 @@ pub mod demo;
 pub mod engine;
 pub mod frontend;
 pub mod gateway;
+pub mod incoming;
+pub mod limits;
 pub mod log_writer;
 pub mod metrics;
 pub mod run;

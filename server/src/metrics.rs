@@ -32,6 +32,14 @@ pub struct Metrics {
     pub messages_malformed: AtomicU64,
     /// Sessions that are open.
     pub sessions_open: AtomicU64,
+    /// Sessions refused because there were enough.
+    pub sessions_refused: AtomicU64,
+    /// Connections of clients and peers that are open.
+    pub connections_open: AtomicU64,
+    /// Connections closed at once, or not accepted.
+    pub connections_refused: AtomicU64,
+    /// Bytes that wait for the log writer.
+    pub log_queue_bytes: AtomicU64,
 }
 
 /// CPU time of this process so far, user plus system, in microseconds; 0 if it cannot be read.

@@ -12,7 +12,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use txn::client::{Gateway, GatewayOptions};
 use txn::node::Node;
 use txn::{NodeOptions, RangeDescriptor};
@@ -20,8 +19,10 @@ use txn::{NodeOptions, RangeDescriptor};
 use crate::clock::NodeClock;
 use crate::config::{Config, LogFormat, StartArgs};
 use crate::engine::{self, EngineHandle, Event, FlushPolicy};
-use crate::frontend::grpc;
+use crate::frontend::grpc::{self, SessionLimit};
 use crate::gateway::{About, GatewayEngine, Replies, admin, keep_alive};
+use crate::incoming::incoming;
+use crate::limits::FileBudget;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::storage::{DataFolder, LogStore, RocksState, StateOptions};
@@ -52,13 +53,23 @@ pub async fn run(args: StartArgs) -> anyhow::Result<()> {
     let stop = Arc::new(Notify::new());
     watch_for_stop(&stop, args.stop_with_stdin)?;
 
+    let files = FileBudget::of_process(config.sessions_max).map_err(|why| anyhow!(why))?;
     let listener = listen(&config.listen).await?;
     let folder = DataFolder::open(&config.data, config.node, &config.peers)?;
-    let node = Parts::open(&config, &folder)?;
+    let node = Parts::open(&config, &folder, files)?;
     tracing::info!(
         node = config.node, listen = %config.listen, cluster = folder.cluster_id(), data = %config.data.display(),
         clock = %config.clock, version = crate::VERSION, "the node starts"
     );
+    if files.sessions_max < config.sessions_max {
+        tracing::warn!(
+            "the limit of {} open files leaves room for {} sessions, not for the {} of --sessions-max: raise it with \
+             `ulimit -n`, or LimitNOFILE= of the service",
+            files.limit,
+            files.sessions_max,
+            config.sessions_max
+        );
+    }
     node.serve(listener, stop).await
 }
 
@@ -117,13 +128,14 @@ struct Parts {
     handle: EngineHandle,
     engine: std::thread::JoinHandle<()>,
     gateway: GatewayEngine,
-    sessions_max: u64,
+    files: FileBudget,
+    sessions_wanted: u64,
     lease_ns: i64,
 }
 
 impl Parts {
     /// Opens the stores and starts the threads.
-    fn open(config: &Config, folder: &DataFolder) -> anyhow::Result<Parts> {
+    fn open(config: &Config, folder: &DataFolder, files: FileBudget) -> anyhow::Result<Parts> {
         let voters = config.peers.ids();
         let nodes: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
         let me = NodeId(config.node);
@@ -134,9 +146,12 @@ impl Parts {
         let transport = Arc::new(Transport::new(identity, metrics.clone()));
         let replies = Arc::new(Replies::default());
 
-        let store = LogStore::open(&folder.log())?;
+        let store = LogStore::open_with(&folder.log(), files.log)?;
         let logs = store.load()?;
-        let state = RocksState::open(&folder.state(), &StateOptions::default())?;
+        let state = RocksState::open(
+            &folder.state(),
+            &StateOptions { open_files_max: files.state, ..StateOptions::default() },
+        )?;
         let rng = ChaCha8Rng::from_seed(crate::clock::seed().context("no randomness")?);
         let (node, first) = Node::new(options(config, &nodes), state, logs, clock.now(), rng)?;
 
@@ -151,10 +166,7 @@ impl Parts {
         let (handle, events) = EngineHandle::channel();
         let durable = {
             let handle = handle.clone();
-            move |number| {
-                // The engine ends only once nothing is waiting for this any more.
-                let _ = handle.send_blocking(Event::Persisted(number));
-            }
+            move |number| handle.persisted(number)
         };
         let log = LogWriter::start(store, metrics.clone(), durable)?;
         let parts = engine::Parts {
@@ -172,6 +184,8 @@ impl Parts {
             data_dir: folder.path().display().to_string(),
             lease_ns: config.lease_ns,
             started_mono_ns: clock.mono_ns(),
+            admission: config.admission,
+            session_memory_max: config.session_memory_max,
         };
         let gateway = GatewayEngine::new(
             gateway,
@@ -182,8 +196,17 @@ impl Parts {
             metrics.clone(),
             about,
         );
-        let (sessions_max, lease_ns) = (config.sessions_max, config.lease_ns);
-        Ok(Parts { clock, metrics, transport, replies, handle, engine, gateway, sessions_max, lease_ns })
+        let (sessions_wanted, lease_ns) = (config.sessions_max, config.lease_ns);
+        Ok(Parts { clock, metrics, transport, replies, handle, engine, gateway, files, sessions_wanted, lease_ns })
+    }
+
+    fn sessions(&self) -> SessionLimit {
+        let hint = if self.files.sessions_max < self.sessions_wanted {
+            format!("raise its limit of {} open files (ulimit -n)", self.files.limit)
+        } else {
+            "raise its --sessions-max".to_string()
+        };
+        SessionLimit { max: self.files.sessions_max, hint }
     }
 
     async fn serve(self, listener: TcpListener, stop: Arc<Notify>) -> anyhow::Result<()> {
@@ -209,16 +232,20 @@ impl Parts {
         let database = sql::Database::new(self.gateway.clone());
         tokio::spawn(refresh_catalog(database.clone()));
         let server = Server::builder()
-            .tcp_nodelay(true)
             .http2_keepalive_interval(Some(CLIENT_PING_INTERVAL))
             .http2_keepalive_timeout(Some(CLIENT_PING_TIMEOUT))
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .add_service(wire::peer::service(Arc::new(receiver)))
-            .add_service(grpc::service(self.gateway.clone(), database, self.sessions_max, stop.clone()))
-            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-        let server = tokio::spawn(server);
+            .add_service(grpc::service(self.gateway.clone(), database, self.sessions(), stop.clone()))
+            .serve_with_incoming(incoming(listener, self.files.connections_max, self.metrics.clone()));
+        let server = tokio::spawn(async move {
+            if let Err(err) = server.await {
+                // A node that nobody can reach must not look as if it were well.
+                crate::fatal(&format!("it can no longer serve: {err}"));
+            }
+        });
 
         stop.notified().await;
         tracing::info!("the node hands over and stops");

@@ -85,6 +85,9 @@ pub async fn run(args: &StatusArgs, out: &mut Out, err: &mut Out) -> anyhow::Res
         ("cpu_s", Type::Text),
         ("memory_mb", Type::Bigint),
         ("sessions", Type::Bigint),
+        ("active", Type::Bigint),
+        ("queued", Type::Bigint),
+        ("refused", Type::Bigint),
         ("data", Type::Text),
     ];
     let mut down = false;
@@ -151,6 +154,9 @@ fn up(address: &str, status: &StatusResponse) -> Vec<proto::v1::Value> {
         text_value(format!("{:.1}", counters.cpu_us as f64 / 1e6)),
         int_value(counters.resident_bytes >> 20),
         int_value(counters.sessions_open),
+        int_value(counters.statements_active),
+        int_value(counters.statements_queued),
+        int_value(counters.statements_refused + counters.sessions_refused + counters.connections_refused),
         text_value(status.data_dir.as_str()),
     ]
 }

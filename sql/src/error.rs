@@ -81,6 +81,13 @@ impl From<ClientError> for SqlError {
                     .detail(format!("The earliest timestamp still readable is {earliest}."))
             }
             ClientError::Invalid(why) => SqlError::new("22023", why),
+            ClientError::TooLarge(why) => SqlError::new("54000", why),
+            ClientError::OutOfMemory(why) => SqlError::new(
+                "53200",
+                "the node has no memory left for this session's work",
+            )
+            .detail(format!("{}{}.", why[..1].to_uppercase(), &why[1..]))
+            .hint("Try again later or at another node, write less in a transaction, or raise --session-memory-max."),
         }
     }
 }

@@ -38,6 +38,8 @@ pub use database::Database;
 
 /// The most prepared statements of a session.
 pub const PREPARED_MAX: usize = 4096;
+/// The most bytes of their texts.
+pub const PREPARED_BYTES_MAX: usize = 16 << 20;
 /// The most statements of one text.
 pub const STATEMENTS_MAX: usize = 10_000;
 
@@ -75,7 +77,9 @@ pub struct Session<E: Engine> {
     db: Database<E>,
     block: Block<E>,
     settings: Settings,
-    prepared: BTreeMap<String, Cached>,
+    prepared: BTreeMap<String, (usize, Cached)>,
+    /// Of the texts of all that are prepared.
+    prepared_bytes: usize,
     last_commit: Option<CommitInfo>,
     last_read_ts: Option<Timestamp>,
     last_ambiguous: Option<Ambiguous>,
@@ -88,6 +92,7 @@ impl<E: Engine> Session<E> {
             block: Block::Idle,
             settings: Settings::default(),
             prepared: BTreeMap::new(),
+            prepared_bytes: 0,
             last_commit: None,
             last_read_ts: None,
             last_ambiguous: None,
@@ -152,6 +157,12 @@ impl<E: Engine> Session<E> {
         if self.prepared.len() >= PREPARED_MAX {
             return Err(SqlError::new("53400", format!("a session has at most {PREPARED_MAX} prepared statements")));
         }
+        let bytes = name.len() + sql.len();
+        let replaced = self.prepared.get(name).map_or(0, |(bytes, _)| *bytes);
+        if self.prepared_bytes - replaced + bytes > PREPARED_BYTES_MAX {
+            let message = format!("a session's prepared statements have at most {PREPARED_BYTES_MAX} bytes");
+            return Err(SqlError::new("53400", message).hint("Close those that are no longer needed."));
+        }
         let mut cached = match self.db.cached(sql) {
             Some(cached) => cached,
             None => {
@@ -181,7 +192,9 @@ impl<E: Engine> Session<E> {
             Statement::Show(show) => PreparedInfo { parameters: Vec::new(), columns: show::static_columns(show) },
             _ => PreparedInfo::default(),
         };
-        self.prepared.insert(name.to_string(), cached);
+        self.close_prepared(name);
+        self.prepared_bytes += bytes;
+        self.prepared.insert(name.to_string(), (bytes, cached));
         Ok(info)
     }
 
@@ -200,18 +213,20 @@ impl<E: Engine> Session<E> {
         let cached = self
             .prepared
             .get(name)
-            .cloned()
+            .map(|(_, cached)| cached.clone())
             .ok_or_else(|| SqlError::new("26000", format!("prepared statement \"{name}\" does not exist")))?;
         let planned = self.statement(&cached, params, sink).await?;
         if let (Some(planned), Some(entry)) = (planned, self.prepared.get_mut(name)) {
-            entry.planned = Some(planned);
+            entry.1.planned = Some(planned);
         }
         Ok(())
     }
 
     /// Forgets a prepared statement, if there is one.
     pub fn close_prepared(&mut self, name: &str) {
-        self.prepared.remove(name);
+        if let Some((bytes, _)) = self.prepared.remove(name) {
+            self.prepared_bytes -= bytes;
+        }
     }
 
     /// Where the session stands.

@@ -4,6 +4,9 @@
 //! time. Rows leave in chunks through a short queue, so a client that does not read holds its
 //! statement back and nothing else. When the stream ends, or its client is gone while a statement
 //! runs, the session is dropped, and its open transaction is rolled back by that.
+//!
+//! A node has room for so many sessions, works on so many statements at once (`gateway::admission`),
+//! and has so much memory for them (`gateway::memory`). Who is too many gets an error in PostgreSQL's form.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures::Stream;
+use prost::Message as _;
 use proto::v1::client_message::Body as Asked;
 use proto::v1::database_server::{Database, DatabaseServer};
 use proto::v1::server_message::Body as Answer;
@@ -18,14 +22,18 @@ use proto::v1::{
     ClientMessage, Columns, Hello, NodeAddress, Prepared, Row, Rows, ServerMessage, StatusRequest, StatusResponse,
     StopRequest, StopResponse,
 };
-use sql::SqlError;
 use sql::sink::{ColumnInfo, Completion, Notice, Sink};
 use sql::types::Datum;
+use sql::{SessionState, SqlError};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use txn::client::ClientError;
 
 use crate::gateway::GatewayEngine;
+use crate::gateway::admission::{Admission, Place, RUN_MAX, Refused, THINK_MAX};
+use crate::gateway::memory::Held;
 use crate::metrics::{add, get};
 use crate::wire;
 
@@ -38,6 +46,15 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Messages that may wait for a client to read them.
 const MESSAGES_QUEUED_MAX: usize = 16;
 
+/// How many sessions there may be.
+#[derive(Clone, Debug)]
+pub struct SessionLimit {
+    /// So many.
+    pub max: u64,
+    /// What an administrator can do about it.
+    pub hint: String,
+}
+
 type SqlDatabase = sql::Database<GatewayEngine>;
 type SqlSession = sql::Session<GatewayEngine>;
 type Out = mpsc::Sender<Result<ServerMessage, Status>>;
@@ -46,7 +63,7 @@ type Out = mpsc::Sender<Result<ServerMessage, Status>>;
 pub struct DatabaseService {
     engine: GatewayEngine,
     database: SqlDatabase,
-    sessions_max: u64,
+    sessions: SessionLimit,
     stop: Arc<Notify>,
 }
 
@@ -55,10 +72,10 @@ pub struct DatabaseService {
 pub fn service(
     engine: GatewayEngine,
     database: SqlDatabase,
-    sessions_max: u64,
+    sessions: SessionLimit,
     stop: Arc<Notify>,
 ) -> DatabaseServer<DatabaseService> {
-    let service = DatabaseService { engine, database, sessions_max, stop };
+    let service = DatabaseService { engine, database, sessions, stop };
     DatabaseServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -74,6 +91,14 @@ impl DatabaseService {
             nodes: nodes.collect(),
             cluster_id: identity.cluster_id.clone(),
         }
+    }
+}
+
+impl DatabaseService {
+    fn too_many(&self) -> SqlError {
+        let max = self.sessions.max;
+        SqlError::new("53300", format!("too many sessions: this node takes {max}"))
+            .hint(format!("Close sessions that are idle, connect to another node, or {}.", self.sessions.hint))
     }
 }
 
@@ -102,19 +127,24 @@ impl Database for DatabaseService {
         request: Request<Streaming<ClientMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let counted = Counted::new(&self.engine);
-        if get(&self.engine.metrics().sessions_open) > self.sessions_max {
-            let max = self.sessions_max;
-            return Err(Status::resource_exhausted(format!("too many sessions: this node takes {max}")));
+        if get(&self.engine.metrics().sessions_open) > self.sessions.max {
+            add(&self.engine.metrics().sessions_refused, 1);
+            let error = Answer::Error(wire::error(self.too_many()));
+            let only = futures::stream::once(async { Ok(ServerMessage { body: Some(error) }) });
+            return Ok(Response::new(Box::pin(only)));
         }
         let (out, answers) = mpsc::channel(MESSAGES_QUEUED_MAX);
         let session = self.database.session();
         let hello = self.hello();
         let asked = request.into_inner();
+        let engine = self.engine.clone();
         tokio::spawn(async move {
             let _counted = counted;
-            let sink = WireSink { out: out.clone(), ready: Vec::new(), started: Instant::now() };
+            let place = Arc::new(Place::new(engine.admission().clone()));
+            let sink = WireSink { out: out.clone(), ready: Vec::new(), started: Instant::now(), place };
+            let talk = Conversation { session, asked, sink, engine };
             tokio::select! {
-                () = converse(session, asked, sink, hello) => {}
+                () = talk.run(hello) => {}
                 // The client is gone. A statement in progress ends where it is.
                 () = out.closed() => {}
             }
@@ -133,30 +163,95 @@ impl Database for DatabaseService {
     }
 }
 
-/// Answers requests until the stream ends.
-async fn converse(mut session: SqlSession, mut asked: Streaming<ClientMessage>, mut sink: WireSink, hello: Hello) {
-    // No Ready follows it: a Ready always ends the answer to a request.
-    sink.push(Answer::Hello(hello));
-    if sink.flush().await.is_err() {
-        return;
-    }
-    loop {
-        let message = match asked.message().await {
-            Ok(Some(message)) => message,
-            Ok(None) => return,
-            Err(status) => {
-                tracing::debug!("a session ended: {status}");
-                return;
-            }
-        };
-        sink.started = Instant::now();
-        if let Err(err) = answer(&mut session, message, &mut sink).await {
-            sink.push(Answer::Error(wire::error(err)));
-        }
-        if sink.send_ready(&session).await.is_err() {
+/// One session and the stream that it is had on.
+struct Conversation {
+    session: SqlSession,
+    asked: Streaming<ClientMessage>,
+    sink: WireSink,
+    engine: GatewayEngine,
+}
+
+impl Conversation {
+    /// Answers requests until the stream ends.
+    async fn run(mut self, hello: Hello) {
+        // No Ready follows it: a Ready always ends the answer to a request.
+        self.sink.push(Answer::Hello(hello));
+        if self.sink.flush().await.is_err() {
             return;
         }
+        loop {
+            let message = match self.next().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!("a session ended: {status}");
+                    return;
+                }
+            };
+            self.sink.started = Instant::now();
+            if let Err(err) = self.admit(message).await {
+                self.sink.push(Answer::Error(wire::error(err)));
+            }
+            if !self.in_block() {
+                self.sink.place.leave();
+            }
+            if self.sink.send_ready(&self.session).await.is_err() {
+                return;
+            }
+        }
     }
+
+    /// A transaction block that may hold locks, or has chosen its timestamp.
+    fn in_block(&self) -> bool {
+        matches!(self.session.state(), SessionState::Open { .. } | SessionState::ReadOnly { .. })
+    }
+
+    /// The next request. A block whose client thinks gives its place up.
+    async fn next(&mut self) -> Result<Option<ClientMessage>, Status> {
+        if self.sink.place.is_held() {
+            match tokio::time::timeout(THINK_MAX, self.asked.message()).await {
+                Ok(message) => return message,
+                Err(_) => self.sink.place.leave(),
+            }
+        }
+        self.asked.message().await
+    }
+
+    /// Answers a request once it is its turn.
+    async fn admit(&mut self, message: ClientMessage) -> Result<(), SqlError> {
+        let mut held = Held::new(self.engine.memory().clone());
+        held.grow(message.encoded_len()).map_err(ClientError::OutOfMemory)?;
+        let place = self.sink.place.clone();
+        if self.in_block() || self.session.state() == SessionState::Failed {
+            place.take();
+        } else {
+            place.enter().await.map_err(|refused| refusal(refused, self.engine.admission()))?;
+        }
+        let work = answer(&mut self.session, message, &mut self.sink);
+        tokio::pin!(work);
+        match tokio::time::timeout(RUN_MAX, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                place.leave();
+                work.await
+            }
+        }
+    }
+}
+
+/// What a client is told whose statement was not begun.
+fn refusal(refused: Refused, admission: &Admission) -> SqlError {
+    let options = admission.options();
+    let err = match refused {
+        Refused::Full => SqlError::new("53400", "too many statements wait on this node")
+            .detail(format!("It works on {} at once, and {} more may wait.", options.active_max, options.queued_max)),
+        Refused::TooLong => SqlError::new(
+            "57P03",
+            format!("the statement waited {:?} for its turn and was not begun", options.wait_max),
+        )
+        .detail(format!("The node works on {} statements and transaction blocks at once.", options.active_max)),
+    };
+    err.hint("Try again later or at another node; --active-max, --queue-max and --queue-wait are the bounds.")
 }
 
 async fn answer(session: &mut SqlSession, message: ClientMessage, sink: &mut WireSink) -> Result<(), SqlError> {
@@ -194,6 +289,10 @@ fn check_length(sql: &str) -> Result<(), SqlError> {
     Err(SqlError::new("54000", "the text of the statement is too long").detail(detail))
 }
 
+fn gone() -> SqlError {
+    SqlError::new("08006", "the client is gone")
+}
+
 /// Turns a session's results into messages.
 struct WireSink {
     out: Out,
@@ -201,6 +300,8 @@ struct WireSink {
     ready: Vec<ServerMessage>,
     /// When the statement began.
     started: Instant,
+    /// The session's, given up while the client does not take what it asked for.
+    place: Arc<Place>,
 }
 
 impl WireSink {
@@ -210,8 +311,18 @@ impl WireSink {
 
     async fn flush(&mut self) -> Result<(), SqlError> {
         for message in self.ready.drain(..) {
-            let gone = |_| SqlError::new("08006", "the client is gone");
-            self.out.send(Ok(message)).await.map_err(gone)?;
+            match self.out.try_send(Ok(message)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => {
+                    let working = self.place.is_held();
+                    self.place.leave();
+                    self.out.send(message).await.map_err(|_| gone())?;
+                    if working {
+                        self.place.take();
+                    }
+                }
+                Err(TrySendError::Closed(_)) => return Err(gone()),
+            }
         }
         Ok(())
     }

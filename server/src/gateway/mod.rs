@@ -9,6 +9,8 @@
 //! instead of a task for each.
 
 pub mod admin;
+pub mod admission;
+pub mod memory;
 mod replies;
 mod show;
 pub mod status;
@@ -28,6 +30,8 @@ use crate::engine::{EngineHandle, Event};
 use crate::metrics::Metrics;
 use crate::transport::Transport;
 
+use admission::{Admission, AdmissionOptions};
+use memory::Memory;
 pub use replies::{Inbox, Replies};
 pub use transaction::{GatewayTxn, keep_alive};
 
@@ -46,6 +50,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     open: transaction::OpenTxns,
     about: About,
+    admission: Arc<Admission>,
+    memory: Arc<Memory>,
 }
 
 /// What a node says of itself.
@@ -57,6 +63,10 @@ pub struct About {
     pub lease_ns: i64,
     /// When it started, on the monotonic clock.
     pub started_mono_ns: i64,
+    /// How much it works on at once.
+    pub admission: AdmissionOptions,
+    /// What its sessions may hold, in bytes.
+    pub session_memory_max: usize,
 }
 
 impl GatewayEngine {
@@ -71,7 +81,20 @@ impl GatewayEngine {
         about: About,
     ) -> GatewayEngine {
         let open = transaction::OpenTxns::default();
-        GatewayEngine { shared: Arc::new(Shared { gateway, clock, engine, transport, replies, metrics, open, about }) }
+        let admission = Arc::new(Admission::new(about.admission));
+        let memory = Arc::new(Memory::new(about.session_memory_max));
+        let shared = Shared { gateway, clock, engine, transport, replies, metrics, open, about, admission, memory };
+        GatewayEngine { shared: Arc::new(shared) }
+    }
+
+    /// Who works and who waits.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.shared.admission
+    }
+
+    /// What the sessions hold.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.shared.memory
     }
 
     /// The peers.

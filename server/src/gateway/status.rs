@@ -7,6 +7,7 @@ use truetime::{ClockSpec, Interval};
 use txn::GroupStatus;
 
 use super::GatewayEngine;
+use super::admission::AdmissionState;
 use crate::metrics::{cpu_us, get, resident_bytes};
 use crate::transport::PeerState;
 use crate::wire;
@@ -81,6 +82,18 @@ pub struct Counters {
     pub messages_malformed: u64,
     /// Of clients.
     pub sessions_open: u64,
+    /// There were enough.
+    pub sessions_refused: u64,
+    /// Statements and transaction blocks worked on, waiting, and refused.
+    pub admission: AdmissionState,
+    /// Requests and buffered writes of all sessions.
+    pub session_bytes: u64,
+    /// On their way to the disk.
+    pub log_queue_bytes: u64,
+    /// Of clients and peers.
+    pub connections_open: u64,
+    /// There were enough.
+    pub connections_refused: u64,
 }
 
 /// A node and its answer, or why there is none.
@@ -105,6 +118,12 @@ impl GatewayEngine {
             messages_dropped: get(&metrics.messages_dropped),
             messages_malformed: get(&metrics.messages_malformed),
             sessions_open: get(&metrics.sessions_open),
+            sessions_refused: get(&metrics.sessions_refused),
+            admission: shared.admission.state(),
+            session_bytes: shared.memory.used_bytes() as u64,
+            log_queue_bytes: get(&metrics.log_queue_bytes),
+            connections_open: get(&metrics.connections_open),
+            connections_refused: get(&metrics.connections_refused),
         };
         let conflicts = view.peers.iter().filter_map(|peer| peer.conflict).map(|conflict| conflict.brief());
         NodeStatus {

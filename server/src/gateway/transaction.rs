@@ -13,6 +13,7 @@ use sql::engine::{CommitInfo, Transaction};
 use txn::client::{ClientError, ClientInput, ClientReady, Outcome, ReadWrite};
 use txn::{LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
 
+use super::memory::Held;
 use super::{Inbox, Shared};
 
 /// How often idle transactions are looked at. A transaction is lost after
@@ -56,6 +57,8 @@ struct State {
     wake_at_ns: Option<i64>,
     /// Requests that may still get a reply.
     sent: Vec<u64>,
+    /// What its writes take of the node's memory for sessions. Undone writes count until its end.
+    held: Held,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,7 +81,8 @@ impl GatewayTxn {
         let (id, own) = shared.gateway().begin(now);
         let priority = priority.unwrap_or(own);
         let txn = ReadWrite::new(id, priority);
-        let state = State { txn, busy: false, wake_at_ns: None, sent: Vec::new() };
+        let held = Held::new(shared.memory.clone());
+        let state = State { txn, busy: false, wake_at_ns: None, sent: Vec::new(), held };
         let open = Arc::new(Open { state: Mutex::new(state), inbox: Arc::new(Inbox::default()) });
         let number = shared.open.add(&open);
         GatewayTxn { shared, open, number, id, priority, ended: false }
@@ -153,7 +157,10 @@ impl Transaction for GatewayTxn {
     }
 
     fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError> {
-        self.state().txn.buffer(mutations)
+        let size = |m: &Mutation| m.key.len() + m.value.as_ref().map_or(0, |value| value.len());
+        let mut state = self.state();
+        state.held.grow(mutations.iter().map(size).sum()).map_err(ClientError::OutOfMemory)?;
+        state.txn.buffer(mutations)
     }
 
     fn mark(&self) -> usize {

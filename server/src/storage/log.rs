@@ -22,6 +22,9 @@ const WRITE_BUFFER_BYTES: usize = 64 << 20;
 /// Write-ahead log files beyond this make RocksDB flush the oldest memtable.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 
+/// Table files that are open at once; the others are opened when they are read.
+const OPEN_FILES_MAX: i32 = 64;
+
 const KIND_HARD_STATE: u8 = 0;
 const KIND_ENTRY: u8 = 1;
 const KEY_BYTES: usize = 17;
@@ -61,8 +64,14 @@ pub struct LogStore {
 impl LogStore {
     /// Opens the log in a folder, and creates it if it is not there.
     pub fn open(folder: &Path) -> Result<LogStore, LogError> {
+        LogStore::open_with(folder, OPEN_FILES_MAX)
+    }
+
+    /// As [`LogStore::open`], with so many table files open at once.
+    pub fn open_with(folder: &Path, open_files_max: i32) -> Result<LogStore, LogError> {
         let mut options = Options::default();
         options.create_if_missing(true);
+        options.set_max_open_files(open_files_max);
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_write_buffer_size(WRITE_BUFFER_BYTES);
         options.set_max_total_wal_size(WAL_BYTES_MAX);

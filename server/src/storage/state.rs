@@ -23,6 +23,8 @@ pub struct StateOptions {
     pub write_buffers_max: i32,
     /// Threads for flushes and compactions.
     pub background_jobs_max: i32,
+    /// Table files that are open at once; the others are opened when they are read.
+    pub open_files_max: i32,
 }
 
 impl Default for StateOptions {
@@ -32,6 +34,7 @@ impl Default for StateOptions {
             write_buffer_bytes: 64 << 20,
             write_buffers_max: 4,
             background_jobs_max: 2,
+            open_files_max: 512,
         }
     }
 }
@@ -66,6 +69,7 @@ impl RocksState {
         db.set_max_write_buffer_number(options.write_buffers_max);
         db.set_max_background_jobs(options.background_jobs_max);
         db.set_level_compaction_dynamic_level_bytes(true);
+        db.set_max_open_files(options.open_files_max);
         db.set_keep_log_file_num(3);
         db.set_max_log_file_size(4 << 20);
         db.set_paranoid_checks(true);

@@ -12,7 +12,7 @@ use txn::NodeMessage;
 
 use super::{Batch, Transport};
 use crate::clock::NodeClock;
-use crate::engine::{EngineHandle, Event};
+use crate::engine::EngineHandle;
 use crate::gateway::Replies;
 use crate::gateway::admin::check_epsilon;
 use crate::metrics::{Metrics, add};
@@ -95,6 +95,7 @@ impl Receiver {
         if let Some(link) = self.transport.link(from) {
             link.saw(batch.sent_mono_ns, arrived_ns);
         }
+        let bytes = batch.messages.iter().map(bytes::Bytes::len).sum();
         let mut messages = Vec::with_capacity(batch.messages.len());
         for bytes in batch.messages {
             match NodeMessage::decode(bytes) {
@@ -108,8 +109,8 @@ impl Receiver {
             }
         }
         if !messages.is_empty() {
-            let event = Event::Messages { from: NodeId(from), messages };
-            self.engine.send(event).await.map_err(|err| Status::unavailable(err.to_string()))?;
+            let sent = self.engine.send_messages(NodeId(from), messages, bytes).await;
+            sent.map_err(|err| Status::unavailable(err.to_string()))?;
         }
         Ok(())
     }

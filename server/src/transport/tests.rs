@@ -1,7 +1,6 @@
 //! Two transports over real sockets.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver as Events;
 use std::time::Duration;
 
 use paxos::{GroupId, NodeId};
@@ -14,7 +13,7 @@ use txn::NodeMessage;
 use super::{FORMAT, Hello, Identity, Receiver, Transport};
 use crate::clock::NodeClock;
 use crate::config::Peers;
-use crate::engine::{EngineHandle, Event};
+use crate::engine::{EngineHandle, Event, Events};
 use crate::gateway::Replies;
 use crate::metrics::{Metrics, get};
 
@@ -22,7 +21,7 @@ struct Node {
     transport: Arc<Transport>,
     clock: Arc<NodeClock>,
     metrics: Arc<Metrics>,
-    events: Events<Event>,
+    events: Events,
 }
 
 fn node(id: u64, cluster_id: &str, peers: &Peers, listener: TcpListener) -> Node {
@@ -71,7 +70,7 @@ async fn messages_arrive_in_order_and_clocks_are_compared_by_round_trips() {
     let mut got = Vec::new();
     until(|| {
         while let Ok(event) = two.events.try_recv() {
-            let Event::Messages { from, messages } = event else { panic!("not a message of a peer") };
+            let Event::Messages { from, messages, .. } = event else { panic!("not a message of a peer") };
             assert_eq!(from, NodeId(1));
             got.extend(messages);
         }

@@ -11,6 +11,7 @@ use sql::{SessionState, SqlError};
 use truetime::{Interval, Timestamp};
 use txn::{GroupStatus, RangeDescriptor, Span};
 
+use crate::gateway::admission::AdmissionState;
 use crate::gateway::status::{ClockSummary, Counters, NodeStatus};
 use crate::transport::PeerState;
 
@@ -198,6 +199,14 @@ pub fn node_status(status: NodeStatus) -> v1::StatusResponse {
             messages_dropped: counters.messages_dropped,
             messages_malformed: counters.messages_malformed,
             sessions_open: counters.sessions_open,
+            sessions_refused: counters.sessions_refused,
+            statements_active: counters.admission.active,
+            statements_queued: counters.admission.queued,
+            statements_refused: counters.admission.refused,
+            session_bytes: counters.session_bytes,
+            log_queue_bytes: counters.log_queue_bytes,
+            connections_open: counters.connections_open,
+            connections_refused: counters.connections_refused,
         }),
         data_dir: status.data_dir,
         pid: status.pid,
@@ -247,6 +256,16 @@ pub fn node_status_from(status: v1::StatusResponse) -> Result<NodeStatus, String
             messages_dropped: counters.messages_dropped,
             messages_malformed: counters.messages_malformed,
             sessions_open: counters.sessions_open,
+            sessions_refused: counters.sessions_refused,
+            admission: AdmissionState {
+                active: counters.statements_active,
+                queued: counters.statements_queued,
+                refused: counters.statements_refused,
+            },
+            session_bytes: counters.session_bytes,
+            log_queue_bytes: counters.log_queue_bytes,
+            connections_open: counters.connections_open,
+            connections_refused: counters.connections_refused,
         },
         data_dir: status.data_dir,
         pid: status.pid,

@@ -85,9 +85,15 @@ pub(super) async fn open(address: &str, options: &ClientOptions) -> Result<Sessi
         Some(Reply::Hello(hello)) => {
             Ok(Session { requests, replies, hello, address: address.to_string(), ready: Ready::default() })
         }
-        Some(Reply::Error(e)) => Err(e.message),
+        Some(Reply::Error(e)) => Err(refusal(&e)),
         _ => Err("it is no Meridian node: it sent no greeting".to_string()),
     }
+}
+
+/// A server's error in one line.
+fn refusal(error: &Error) -> String {
+    let hint = if error.hint.is_empty() { String::new() } else { format!("; {}", error.hint) };
+    format!("{} (SQLSTATE {}){hint}", error.message, error.sqlstate)
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -221,7 +221,8 @@ impl Desk {
             ClientError::Ambiguous { .. } => Answer::InDoubt,
             ClientError::TooOld { .. } => Answer::TooOld(self.sessions.get(&client).and_then(|s| s.asked)),
             ClientError::Unavailable(_) => Answer::Failed(error.to_string()),
-            ClientError::Invalid(_) => Answer::Wrong(error.to_string()),
+            ClientError::Invalid(_) | ClientError::TooLarge(_) => Answer::Wrong(error.to_string()),
+            ClientError::OutOfMemory(_) => Answer::Failed(error.to_string()),
         }
     }
 }

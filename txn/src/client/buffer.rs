@@ -32,11 +32,11 @@ impl WriteBuffer {
         for Mutation { key, value } in &mutations {
             if key.len() > KEY_BYTES_MAX {
                 let len = key.len();
-                return Err(ClientError::Invalid(format!("a key of {len} bytes is longer than {KEY_BYTES_MAX}")));
+                return Err(ClientError::TooLarge(format!("a key of {len} bytes is longer than {KEY_BYTES_MAX}")));
             }
             let len = value.as_ref().map_or(0, |value| value.len());
             if len > VALUE_BYTES_MAX {
-                return Err(ClientError::Invalid(format!("a value of {len} bytes is longer than {VALUE_BYTES_MAX}")));
+                return Err(ClientError::TooLarge(format!("a value of {len} bytes is longer than {VALUE_BYTES_MAX}")));
             }
         }
         let mark = self.mark();
@@ -50,7 +50,7 @@ impl WriteBuffer {
         }
         if self.bytes > TXN_BYTES_MAX {
             self.undo_to(mark);
-            return Err(ClientError::Invalid(format!("the transaction writes more than {TXN_BYTES_MAX} bytes")));
+            return Err(ClientError::TooLarge(format!("the transaction writes more than {TXN_BYTES_MAX} bytes")));
         }
         Ok(())
     }

@@ -34,6 +34,10 @@ pub enum ClientError {
     },
     /// The request itself is wrong: fail the statement.
     Invalid(String),
+    /// It is more than a transaction may be: fail the statement.
+    TooLarge(String),
+    /// Not done: the gateway has no memory left for it. Try again later, or elsewhere.
+    OutOfMemory(String),
 }
 
 impl ClientError {
@@ -54,7 +58,8 @@ impl fmt::Display for ClientError {
             ClientError::TooOld { earliest } => {
                 write!(f, "the read timestamp is too old: the earliest still readable is {earliest}")
             }
-            ClientError::Invalid(why) => f.write_str(why),
+            ClientError::Invalid(why) | ClientError::TooLarge(why) => f.write_str(why),
+            ClientError::OutOfMemory(why) => write!(f, "out of memory: {why}"),
         }
     }
 }
