@@ -55,8 +55,9 @@ pub async fn run(args: StartArgs) -> anyhow::Result<()> {
 
     let files = FileBudget::of_process(config.sessions_max).map_err(|why| anyhow!(why))?;
     let listener = listen(&config.listen).await?;
-    let folder = DataFolder::open(&config.data, config.node, &config.peers)?;
+    let mut folder = DataFolder::open(&config.data, config.node, &config.peers)?;
     let node = Parts::open(&config, &folder, files)?;
+    folder.stores_made()?;
     tracing::info!(
         node = config.node, listen = %config.listen, cluster = folder.cluster_id(), data = %config.data.display(),
         clock = %config.clock, version = crate::VERSION, "the node starts"

@@ -51,6 +51,13 @@ pub enum IdentityError {
         /// Its format.
         found: u32,
     },
+    /// The Paxos log is not where it was: with an empty one the node would break its promises.
+    #[error(
+        "the log in {} is gone, and with it what this node has promised to the others: put the folder back as it was; \
+         an empty log would lose transactions",
+        .0.display()
+    )]
+    LogGone(PathBuf),
     /// Another node's folder.
     #[error("the data folder {} belongs to node {found}, not to node {wanted}", folder.display())]
     OtherNode {
@@ -87,13 +94,16 @@ struct Identity {
     node: u64,
     cluster_id: String,
     nodes: Vec<u64>,
+    /// The stores were made: from then on a log that is not there is a log that was lost.
+    #[serde(default)]
+    has_stores: bool,
 }
 
 /// A data folder that is this process's own until it is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    cluster_id: String,
+    identity: Identity,
     // Holds the lock.
     _lock: File,
 }
@@ -109,7 +119,8 @@ impl DataFolder {
             Ok(text) => serde_json::from_slice(&text)
                 .map_err(|err| IdentityError::Damaged { path: file.clone(), why: err.to_string() })?,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                let identity = Identity { format: FORMAT, node, cluster_id: cluster_id(peers), nodes: wanted.clone() };
+                let cluster_id = cluster_id(peers);
+                let identity = Identity { format: FORMAT, node, cluster_id, nodes: wanted.clone(), has_stores: false };
                 write(path, &file, &identity)?;
                 identity
             }
@@ -124,7 +135,21 @@ impl DataFolder {
         if identity.nodes != wanted {
             return Err(IdentityError::OtherCluster { folder: path.into(), found: identity.nodes, wanted });
         }
-        Ok(DataFolder { path: path.into(), cluster_id: identity.cluster_id, _lock: lock })
+        let folder = DataFolder { path: path.into(), identity, _lock: lock };
+        let made = |store: PathBuf| store.join("CURRENT").exists();
+        if (folder.identity.has_stores || made(folder.state())) && !made(folder.log()) {
+            return Err(IdentityError::LogGone(folder.log()));
+        }
+        Ok(folder)
+    }
+
+    /// Notes that both stores are there, so that a later start does not make them anew.
+    pub fn stores_made(&mut self) -> Result<(), IdentityError> {
+        if self.identity.has_stores {
+            return Ok(());
+        }
+        self.identity.has_stores = true;
+        write(&self.path, &self.path.join("IDENTITY"), &self.identity)
     }
 
     /// The folder.
@@ -134,7 +159,7 @@ impl DataFolder {
 
     /// The cluster's name: 16 hexadecimal digits.
     pub fn cluster_id(&self) -> &str {
-        &self.cluster_id
+        &self.identity.cluster_id
     }
 
     /// Where the Paxos log lies.
@@ -207,6 +232,32 @@ mod tests {
         assert!(err.to_string().contains("a cluster of nodes 1, 2, 3, but --peers names 1, 2, 4"), "{err}");
         let moved = DataFolder::open(dir.path(), 2, &peers("3=c:9,1=a:8,2=b:7")).unwrap();
         assert_eq!(moved.cluster_id(), id);
+    }
+
+    #[test]
+    fn a_log_is_made_once_and_missed_ever_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = peers("1=a:1");
+        let make = |store: PathBuf| {
+            fs::create_dir_all(&store).unwrap();
+            fs::write(store.join("CURRENT"), "x").unwrap();
+        };
+        // A first start that ended early, at any point, may go on.
+        let folder = DataFolder::open(dir.path(), 1, &one).unwrap();
+        drop(folder);
+        let folder = DataFolder::open(dir.path(), 1, &one).unwrap();
+        make(folder.log());
+        drop(folder);
+        let mut folder = DataFolder::open(dir.path(), 1, &one).unwrap();
+        make(folder.state());
+        folder.stores_made().unwrap();
+        drop(folder);
+        assert!(DataFolder::open(dir.path(), 1, &one).is_ok());
+        fs::remove_dir_all(dir.path().join("log")).unwrap();
+        assert!(matches!(DataFolder::open(dir.path(), 1, &one), Err(IdentityError::LogGone(_))));
+        fs::remove_dir_all(dir.path().join("state")).unwrap();
+        let err = DataFolder::open(dir.path(), 1, &one).unwrap_err();
+        assert!(err.to_string().contains("is gone"), "{err}");
     }
 
     #[test]
