@@ -85,15 +85,20 @@ impl Cluster {
 
     /// As asked, ready for statements.
     pub fn start_with(options: Options) -> Cluster {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let ports = free_ports(options.nodes);
-        let children = (0..options.nodes).map(|_| None).collect();
-        let mut cluster = Cluster { dir, options, ports, children };
+        let mut cluster = Cluster::prepare(options);
         for node in cluster.nodes() {
             cluster.start_node(node);
         }
         cluster.await_ready();
         cluster
+    }
+
+    /// As asked, with no node started yet.
+    pub fn prepare(options: Options) -> Cluster {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let ports = free_ports(options.nodes);
+        let children = (0..options.nodes).map(|_| None).collect();
+        Cluster { dir, options, ports, children }
     }
 
     /// Node numbers, from 1.
@@ -133,10 +138,17 @@ impl Cluster {
 
     /// Starts a node that is down.
     pub fn start_node(&mut self, node: u64) {
+        self.start_node_under(node, ":");
+    }
+
+    /// As [`Cluster::start_node`], after a command of the shell such as `ulimit -n 400`.
+    pub fn start_node_under(&mut self, node: u64, before: &str) {
         let log = self.dir.path().join(format!("node{node}.log"));
         let log = File::options().create(true).append(true).open(log).expect("a log file");
-        let mut command = Command::new(binary());
+        let mut command = Command::new("sh");
         command
+            .args(["-c", &format!("{before}; exec \"$0\" \"$@\"")])
+            .arg(binary())
             .args(["start", "--node", &node.to_string(), "--listen", &self.address(node), "--peers", &self.peers()])
             .args(["--clock", &self.options.clock, "--lease", &self.options.lease])
             .arg("--data")
@@ -159,7 +171,13 @@ impl Cluster {
         }
     }
 
-    fn pid(&self, node: u64) -> u32 {
+    /// Whether the process of a node that was started has not ended.
+    pub fn is_up(&mut self, node: u64) -> bool {
+        self.children[node as usize - 1].as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The process of a node that is up.
+    pub fn pid(&self, node: u64) -> u32 {
         self.children[node as usize - 1].as_ref().expect("the node is up").id()
     }
 

@@ -5,9 +5,12 @@
 //! the one beside the test's own (`target/release/meridian`), or `$MERIDIAN_BIN`.
 
 pub mod cluster;
+pub mod crowd;
+pub mod disk;
 pub mod session;
 
 pub use cluster::{Cluster, Options, Output};
+pub use disk::Disk;
 pub use session::{Failure, Session, Statement};
 
 use std::time::{Duration, Instant};

@@ -86,13 +86,18 @@ impl Session {
         let Session { runtime, send, receive, ready, limit } = self;
         let work = async {
             let lost = || Failure::Lost("the stream has ended".into());
-            send.send(ClientMessage { body: Some(body) }).await.map_err(|_| lost())?;
+            // A stream that has ended may still hold the reason.
+            let _ = send.send(ClientMessage { body: Some(body) }).await;
             let mut done = Vec::new();
             let mut current = Statement::default();
             let mut error = None;
             loop {
                 let message = receive.message().await.map_err(|e| Failure::Lost(e.to_string()))?;
-                match message.ok_or_else(lost)?.body {
+                let Some(message) = message else {
+                    // A session that was refused ends with the reason, and without a Ready.
+                    return Err(error.map_or_else(lost, |e| Failure::Server(Box::new(e))));
+                };
+                match message.body {
                     Some(Body::Columns(c)) => current.columns = c.columns.into_iter().map(|c| c.name).collect(),
                     Some(Body::Rows(r)) => {
                         let rows = r.rows.into_iter().map(|row| row.values.into_iter().map(show).collect());

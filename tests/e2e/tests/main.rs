@@ -4,6 +4,9 @@
 mod bad_input;
 mod clock;
 mod faults;
+mod overload;
+mod power;
+mod resources;
 mod snapshots;
 mod sql;
 mod transactions;

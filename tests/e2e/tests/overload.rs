@@ -1,0 +1,122 @@
+//! More clients than a node can serve: clear refusals, and the work goes on.
+
+use std::time::Duration;
+
+use e2e::crowd::{Tally, crowd};
+use e2e::{Cluster, Options};
+
+fn options(args: &[&str]) -> Options {
+    Options { args: args.iter().map(|arg| arg.to_string()).collect(), ..Options::default() }
+}
+
+/// Reads and writes of two rows, in a block: what a crowd in conflict makes worse for itself.
+fn transfer(client: usize, n: u64) -> Vec<String> {
+    let a = (client as u64 * 7919 + n * 104_729) % 500;
+    let b = (a + 1 + n % 400) % 500;
+    vec![
+        "BEGIN".into(),
+        format!("UPDATE a SET v = v - 1 WHERE id = {a}"),
+        format!("UPDATE a SET v = v + 1 WHERE id = {b}"),
+        "COMMIT".into(),
+    ]
+}
+
+fn accounts(cluster: &Cluster) {
+    let mut s = cluster.session(1);
+    s.must("CREATE TABLE a (id BIGINT PRIMARY KEY, v BIGINT NOT NULL)");
+    let rows: Vec<String> = (0..500).map(|id| format!("({id}, 100)")).collect();
+    s.must(&format!("INSERT INTO a VALUES {}", rows.join(", ")));
+}
+
+fn describe(name: &str, tally: &Tally) -> String {
+    format!(
+        "{name}: {} sessions, {:.0} transactions/s, p50 {:.0} ms, p99 {:.0} ms, queue {}, {} MiB; errors {:?}",
+        tally.sessions,
+        tally.rate(),
+        tally.percentile_ms(0.5),
+        tally.percentile_ms(0.99),
+        tally.queued_max,
+        tally.resident_bytes_max >> 20,
+        tally.errors
+    )
+}
+
+/// What a crowd may get that asks for too much: a conflict, or a refusal that says so.
+const EXPECTED: [&str; 4] = ["40001", "53300", "53400", "57P03"];
+
+#[test]
+fn a_thousand_clients_are_served_or_refused_and_the_work_goes_on() {
+    // Room for 32 at work and 64 in the queue: a thousand clients are ten times as many.
+    let cluster = Cluster::start_with(options(&["--active-max", "32", "--queue-max", "64", "--sessions-max", "900"]));
+    accounts(&cluster);
+    let one = [cluster.address(1)];
+    let seconds = |s| Duration::from_secs(s);
+    crowd(&one, 8, seconds(1), transfer);
+    let few = crowd(&one, 32, seconds(4), transfer);
+    let many = crowd(&one, 1000, seconds(6), transfer);
+    let story = format!("{}\n{}", describe("32 clients", &few), describe("1000 clients", &many));
+    eprintln!("{story}");
+    assert!(few.done > 20, "{story}");
+    assert!(many.rate() > few.rate() * 0.4, "the goodput collapsed\n{story}");
+    assert_eq!(many.sessions, 900, "{story}");
+    assert_eq!(many.count("53300"), 100, "each session beyond the bound is refused\n{story}");
+    assert!(many.count("53400") > 100, "what does not fit into the queue is refused\n{story}");
+    assert!(many.errors.keys().all(|state| EXPECTED.contains(&state.as_str())), "{story}");
+    assert!(many.queued_max <= 64, "{story}");
+    let (_, words) = &many.errors["53400"];
+    assert!(words.contains("too many statements"), "{words}");
+    // Nothing was half done, and the node is as good as before.
+    let mut s = cluster.session(1);
+    assert_eq!(s.must("SELECT sum(v), count(*) FROM a").rows, [["50000", "500"]]);
+    assert_eq!(s.must("SELECT 1").rows, [["1"]]);
+}
+
+#[test]
+fn a_commit_never_queues_behind_those_who_wait_for_its_locks() {
+    let cluster = Cluster::start_with(options(&["--active-max", "1", "--queue-max", "8", "--queue-wait", "20s"]));
+    accounts(&cluster);
+    let mut holder = cluster.session(1);
+    holder.must("BEGIN");
+    holder.must("UPDATE a SET v = 0 WHERE id = 1");
+    let waiters: Vec<_> = (0..4)
+        .map(|_| {
+            let mut s = cluster.session(1);
+            std::thread::spawn(move || s.query("UPDATE a SET v = v + 1 WHERE id = 1").map(|_| ()))
+        })
+        .collect();
+    // Others get through as well: a statement that waits for a lock does not count for ever.
+    assert_eq!(cluster.session(1).must("SELECT v FROM a WHERE id = 2").rows, [["100"]]);
+    holder.must("UPDATE a SET v = v + 10 WHERE id = 1");
+    holder.must("COMMIT");
+    for waiter in waiters {
+        waiter.join().expect("the waiter lives").expect("it gets its turn");
+    }
+    assert_eq!(cluster.session(1).must("SELECT v FROM a WHERE id = 1").rows, [["14"]]);
+}
+
+#[test]
+fn the_sessions_memory_is_bounded_together() {
+    let mib = 64 << 20;
+    let cluster = Cluster::start_with(options(&["--session-memory-max", &mib.to_string()]));
+    let mut s = cluster.session(1);
+    s.must("CREATE TABLE t (id BIGINT PRIMARY KEY, v TEXT)");
+    let big = "x".repeat(8 << 20);
+    let mut holders: Vec<_> = (0..8).map(|_| cluster.session(1)).collect();
+    let mut refused = 0;
+    for (id, holder) in holders.iter_mut().enumerate() {
+        holder.must("BEGIN");
+        match holder.query(&format!("INSERT INTO t VALUES ({id}, '{big}')")) {
+            Ok(_) => {}
+            Err(failure) => {
+                assert_eq!(failure.sqlstate(), "53200", "{failure:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!((1..=3).contains(&refused), "{refused} of 8 transactions of 8 MiB were refused in 64 MiB");
+    for holder in &mut holders {
+        holder.must("ROLLBACK");
+    }
+    s.must(&format!("INSERT INTO t VALUES (1, '{big}')"));
+    assert_eq!(s.must("SELECT count(*) FROM t").rows, [["1"]]);
+}
