@@ -80,6 +80,135 @@ pub enum Workload {
     /// Transfers between accounts, while snapshots check that no money appears or vanishes
     #[command(subcommand)]
     Bank(BankCommand),
+    /// Transactions that append to lists and read them, over all groups: the strongest test of isolation
+    #[command(subcommand)]
+    Append(RunCommand),
+    /// Transactions that read and write registers, over all groups
+    #[command(subcommand)]
+    Register(RunCommand),
+    /// Writes that depend on what is not there: pairs of keys, and ranges
+    #[command(subcommand)]
+    WriteSkew(RunCommand),
+    /// Keys written once each, that no two readers may see in opposite orders
+    #[command(subcommand)]
+    LongFork(RunCommand),
+    /// Chains written in order by one client, and read last to first
+    #[command(subcommand)]
+    Sequential(RunCommand),
+    /// Chains written in order by all clients, and read at one timestamp
+    #[command(subcommand)]
+    CausalReverse(RunCommand),
+    /// The largest number plus one: numbers must rise with commit timestamps
+    #[command(subcommand)]
+    Monotonic(RunCommand),
+    /// Elements added to sets: what was acknowledged is in every later read
+    #[command(subcommand)]
+    Set(RunCommand),
+    /// One transaction sets a key in each group; nobody may see only some of them
+    #[command(subcommand)]
+    MultiKey(RunCommand),
+    /// Transactions that must see their own writes
+    #[command(subcommand)]
+    Internal(RunCommand),
+    /// Transactions rolled back or cut off, that nobody may see
+    #[command(subcommand)]
+    DirtyRead(RunCommand),
+    /// Tables with defaults, made and dropped under load
+    #[command(subcommand)]
+    DefaultValues(RunCommand),
+    /// Ranges read page by page while rows come and go
+    #[command(subcommand)]
+    PagedScan(RunCommand),
+    /// Timestamps read again and again, which must not change
+    #[command(subcommand)]
+    ExactSnapshot(RunCommand),
+    /// Keys inserted by several clients at once: one wins
+    #[command(subcommand)]
+    Unique(RunCommand),
+    /// Reads, writes, and compare and set of single keys
+    #[command(subcommand)]
+    Cas(RunCommand),
+    /// Every workload in turn, each for the duration, and a table of verdicts
+    #[command(subcommand)]
+    All(RunCommand),
+}
+
+impl Workload {
+    /// The name and the command of a workload of the common harness: all but `bank` and `all`.
+    pub fn harness(&self) -> Option<(&'static str, &RunCommand)> {
+        Some(match self {
+            Workload::Bank(_) | Workload::All(_) => return None,
+            Workload::Append(command) => ("append", command),
+            Workload::Register(command) => ("register", command),
+            Workload::WriteSkew(command) => ("write-skew", command),
+            Workload::LongFork(command) => ("long-fork", command),
+            Workload::Sequential(command) => ("sequential", command),
+            Workload::CausalReverse(command) => ("causal-reverse", command),
+            Workload::Monotonic(command) => ("monotonic", command),
+            Workload::Set(command) => ("set", command),
+            Workload::MultiKey(command) => ("multi-key", command),
+            Workload::Internal(command) => ("internal", command),
+            Workload::DirtyRead(command) => ("dirty-read", command),
+            Workload::DefaultValues(command) => ("default-values", command),
+            Workload::PagedScan(command) => ("paged-scan", command),
+            Workload::ExactSnapshot(command) => ("exact-snapshot", command),
+            Workload::Unique(command) => ("unique", command),
+            Workload::Cas(command) => ("cas", command),
+        })
+    }
+}
+
+/// The one step of most workloads: their tables are made and emptied by themselves.
+#[derive(Subcommand, Clone, Debug)]
+pub enum RunCommand {
+    /// Run it, and report
+    Run(RunArgs),
+}
+
+/// `meridian workload NAME run`
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Nodes to connect to
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// How many clients, each with a session of its own, spread over the nodes
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub clients: u64,
+    /// For how long; Ctrl-C ends it early, with the report
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// Seed of the random choices [default: a random one]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Record each operation as a line of JSON
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    pub report: Report,
+    /// Of 1,000 commits, of how many the client hangs up before the answer, and then asks for the outcome
+    #[arg(long, default_value_t = 10, value_name = "PERMILLE", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub lose_replies: u32,
+    /// How long one statement may take before its connection counts as lost
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub statement_timeout: Duration,
+    /// How long to ask for the outcome of each ambiguous commit
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub resolve_timeout: Duration,
+    /// What is done with the history
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+}
+
+/// How a run is judged.
+#[derive(Args, Clone, Debug)]
+pub struct JudgeArgs {
+    /// run: judge the history at the end; exit code 1 if it cannot have been
+    #[arg(long)]
+    pub check: bool,
+    /// run: fewer operations than this prove nothing: exit code 1
+    #[arg(long, default_value_t = 50, value_name = "COUNT")]
+    pub min_ops: u64,
 }
 
 /// The steps of the bank workload. All take the same options, and each ignores what it needs not.
@@ -147,4 +276,7 @@ pub struct BankArgs {
     /// run: how long to ask for the outcome of each ambiguous commit
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub resolve_timeout: Duration,
+    /// run: what is done with the history
+    #[command(flatten)]
+    pub judge: JudgeArgs,
 }

@@ -1,149 +1,109 @@
-//! A recorded history: one JSON object a line, in true order.
+//! Writes and reads histories: the form of crate `check`, one event a line, in true order.
 //!
-//! Every event passes one lock, under which its time is read and its line is written: the order
-//! of the lines is the order of the events as this process saw them, and `time` never falls. An
-//! operation is an `invoke` and then one of
-//!
-//! - `ok`: acknowledged, or found committed by its transaction's status;
-//! - `fail`: certainly without effect;
-//! - `info`: nobody knows. Its process number is never used again.
+//! Every event passes one lock, under which it gets its number and its time and is written: the
+//! order of the lines is the order of the events as this process saw them, and their time never
+//! falls.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use check::{Event, Kind, Process};
 
-/// The phase of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// The first line: how the workload was set up.
-    Setup,
-    /// It begins.
-    Invoke,
-    /// It took effect.
-    Ok,
-    /// It had no effect.
-    Fail,
-    /// Not known.
-    Info,
+enum Sink {
+    Nothing,
+    Memory(Vec<Event>),
+    File(BufWriter<File>),
 }
 
-/// What an operation does, or did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "f", rename_all = "lowercase")]
-pub enum Op {
-    /// The set-up.
-    Bank {
-        /// How many accounts there are, from 0.
-        accounts: i64,
-        /// What each held at first.
-        initial_balance: i64,
-        /// Names this run's rows in the ledger.
-        run: i64,
-        /// Whether transfers write the ledger.
-        ledger: bool,
-        /// Of the random choices.
-        seed: u64,
-    },
-    /// Money moves.
-    Transfer {
-        /// The client that asked, for the ledger.
-        client: i64,
-        /// Its how many-th transfer.
-        seq: i64,
-        /// The account it leaves.
-        from: i64,
-        /// The account it reaches.
-        to: i64,
-        /// How much.
-        amount: i64,
-        /// The transaction, if known.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        transaction: String,
-        /// When it committed, in nanoseconds, if known.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        commit_ts: Option<i64>,
-    },
-    /// All balances are summed.
-    Read {
-        /// At this timestamp in nanoseconds; known beforehand only for a past read.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        read_ts: Option<i64>,
-        /// A chosen past time, which owes nothing to real time.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        stale: bool,
-        /// The sum.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        total: Option<i64>,
-    },
+struct State {
+    next: u64,
+    sink: Sink,
+    error: Option<io::Error>,
 }
 
-/// A line of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Nanoseconds since the run began, by one monotonic clock.
-    pub time: u64,
-    /// Who: one operation at a time.
-    pub process: u64,
-    /// The phase.
-    #[serde(rename = "type")]
-    pub kind: Kind,
-    /// The operation.
-    #[serde(flatten)]
-    pub op: Op,
-    /// The node that was asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<u64>,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub error: String,
-}
-
-/// Writes a history; without a file it writes nothing.
+/// Records a history as it happens, into a file or into memory.
 pub struct Recorder {
     began: Instant,
-    file: Option<Mutex<(BufWriter<File>, Option<io::Error>)>>,
+    path: Option<PathBuf>,
+    state: Mutex<State>,
 }
 
 impl Recorder {
-    /// Creates or truncates the file.
-    pub fn create(path: Option<&Path>, began: Instant) -> io::Result<Recorder> {
-        let file = match path {
-            Some(path) => Some(Mutex::new((BufWriter::with_capacity(1 << 20, File::create(path)?), None))),
-            None => None,
+    /// Creates or truncates the file. Without one, the events are kept in memory if `keep` says so,
+    /// and else dropped.
+    pub fn create(path: Option<&Path>, keep: bool, began: Instant) -> io::Result<Recorder> {
+        let sink = match path {
+            Some(path) => Sink::File(BufWriter::with_capacity(1 << 20, File::create(path)?)),
+            None if keep => Sink::Memory(Vec::new()),
+            None => Sink::Nothing,
         };
-        Ok(Recorder { began, file })
+        let state = Mutex::new(State { next: 0, sink, error: None });
+        Ok(Recorder { began, path: path.map(Path::to_path_buf), state })
     }
 
-    fn lock(&self) -> Option<MutexGuard<'_, (BufWriter<File>, Option<io::Error>)>> {
-        self.file.as_ref().map(|file| file.lock().unwrap_or_else(|e| e.into_inner()))
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Records an event, now. A write error is kept for [`Recorder::flush`].
-    pub fn record(&self, process: u64, kind: Kind, op: Op, node: Option<u64>, error: &str) {
-        let Some(mut file) = self.lock() else { return };
-        let time = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let event = Event { time, process, kind, op, node, error: error.to_string() };
-        let line = serde_json::to_string(&event).expect("an event is plain data");
-        if let Err(e) = writeln!(file.0, "{line}") {
-            file.1.get_or_insert(e);
+    fn add(&self, process: Process, kind: Kind, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event::new(0, process, kind, 0);
+        fill(&mut event);
+        let mut state = self.lock();
+        event.index = state.next;
+        event.time_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        state.next += 1;
+        match &mut state.sink {
+            Sink::Nothing => {}
+            Sink::Memory(events) => events.push(event),
+            Sink::File(file) => {
+                if let Err(e) = writeln!(file, "{}", event.to_line()) {
+                    state.error.get_or_insert(e);
+                }
+            }
         }
+    }
+
+    /// Records an event of a client, now; `fill` says what happened. A write error is kept for
+    /// [`Recorder::flush`].
+    pub fn record(&self, process: u64, kind: Kind, fill: impl FnOnce(&mut Event)) {
+        self.add(Process::Client(process), kind, fill);
+    }
+
+    /// Records an event of something beside the clients, such as the nemesis, now.
+    pub fn note(&self, process: &str, f: &str, value: serde_json::Value) {
+        self.add(Process::Named(process.to_string()), Kind::Info, |event| {
+            event.f = f.to_string();
+            event.value = Some(value);
+        });
     }
 
     /// Hands everything to the operating system. Returns the first error since the start.
     pub fn flush(&self) -> io::Result<()> {
-        let Some(mut file) = self.lock() else { return Ok(()) };
-        if let Err(e) = file.0.flush() {
-            file.1.get_or_insert(e);
+        let mut state = self.lock();
+        if let Sink::File(file) = &mut state.sink
+            && let Err(e) = file.flush()
+        {
+            state.error.get_or_insert(e);
         }
-        match &file.1 {
+        match &state.error {
             Some(e) => Err(io::Error::new(e.kind(), e.to_string())),
             None => Ok(()),
+        }
+    }
+
+    /// The events so far: from memory, which is emptied, or from the file.
+    pub fn events(&self) -> anyhow::Result<Vec<Event>> {
+        self.flush().map_err(|e| anyhow::anyhow!("cannot write the history: {e}"))?;
+        if let Some(path) = &self.path {
+            return read(path);
+        }
+        match &mut self.lock().sink {
+            Sink::Memory(events) => Ok(std::mem::take(events)),
+            _ => Ok(Vec::new()),
         }
     }
 }
@@ -157,7 +117,7 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
         if line.trim().is_empty() {
             continue;
         }
-        let event = serde_json::from_str(&line);
+        let event = Event::parse(&line);
         events.push(event.map_err(|e| anyhow::anyhow!("{}:{}: {e}", path.display(), at + 1))?);
     }
     Ok(events)
@@ -177,19 +137,19 @@ pub fn faults(events: &[Event]) -> Vec<String> {
     let mut time = 0;
     for (at, event) in events.iter().enumerate() {
         let line = at + 1;
-        if event.time < time {
-            faults.push(format!("line {line}: time falls from {time} to {}", event.time));
+        if event.time_ns < time {
+            faults.push(format!("line {line}: time falls from {time} to {}", event.time_ns));
         }
-        time = event.time;
-        let state = processes.entry(event.process).or_insert(State::Idle);
+        time = event.time_ns;
+        let Process::Client(process) = event.process else { continue };
+        let state = processes.entry(process).or_insert(State::Idle);
         let (expected, next) = match event.kind {
-            Kind::Setup => continue,
             Kind::Invoke => (State::Idle, State::Busy),
             Kind::Ok | Kind::Fail => (State::Busy, State::Idle),
             Kind::Info => (State::Busy, State::Gone),
         };
         if *state != expected {
-            faults.push(format!("line {line}: process {} cannot {:?} here", event.process, event.kind));
+            faults.push(format!("line {line}: process {process} cannot {:?} here", event.kind));
         }
         *state = next;
     }
@@ -199,43 +159,54 @@ pub fn faults(events: &[Event]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use check::{Key, Op};
+    use serde_json::json;
 
-    fn transfer(transaction: &str, commit_ts: Option<i64>) -> Op {
-        let transaction = transaction.to_string();
-        Op::Transfer { client: 1, seq: 2, from: 3, to: 4, amount: 5, transaction, commit_ts }
+    fn fill(recorder: &Recorder) {
+        let append = vec![Op::Append(Key::Number(4), 17)];
+        recorder.note("setup", "setup", json!({"workload": "append"}));
+        recorder.record(1, Kind::Invoke, |e| e.txn = append.clone());
+        recorder.record(2, Kind::Invoke, |e| {
+            e.txn = vec![Op::Read(Key::Number(4))];
+            e.read_ts = Some(77);
+            e.stale = true;
+        });
+        recorder.record(1, Kind::Ok, |e| {
+            e.txn = append.clone();
+            e.commit_ts = Some(99);
+            e.node = Some(2);
+        });
+        recorder.record(2, Kind::Info, |e| e.error = "gone".to_string());
     }
 
     #[test]
-    fn lines_as_written_and_read_again() {
+    fn what_is_recorded_is_read_again_from_the_file_or_from_memory() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("history.jsonl");
-        let recorder = Recorder::create(Some(&path), Instant::now()).expect("a file");
-        let read = |read_ts: Option<i64>, total: Option<i64>| {
-            let stale = read_ts.is_some() && total.is_none();
-            Op::Read { read_ts, stale, total }
-        };
-        recorder.record(1, Kind::Invoke, transfer("", None), Some(2), "");
-        recorder.record(2, Kind::Invoke, read(Some(77), None), None, "");
-        recorder.record(1, Kind::Ok, transfer("ab", Some(99)), Some(2), "");
-        recorder.record(2, Kind::Ok, read(Some(77), Some(1000)), None, "");
-        recorder.record(1, Kind::Invoke, transfer("", None), None, "");
-        recorder.record(1, Kind::Info, transfer("cd", None), None, "gone");
-        recorder.flush().expect("written");
-        let text = std::fs::read_to_string(&path).expect("readable");
-        let bare: Vec<String> =
-            text.lines().map(|line| format!("{{{}", line.split_once(",").map_or("", |(_, rest)| rest))).collect();
+        let recorder = Recorder::create(Some(&path), false, Instant::now()).expect("a file");
+        fill(&recorder);
+        let mut events = recorder.events().expect("written");
+        let memory = Recorder::create(None, true, Instant::now()).expect("memory");
+        fill(&memory);
+        let mut kept = memory.events().expect("kept");
+        for event in events.iter_mut().chain(&mut kept) {
+            event.time_ns = 0;
+        }
+        assert_eq!(events, kept);
+        assert_eq!(events.iter().map(|e| e.index).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         assert_eq!(
-            bare[..3],
-            [
-                r#"{"process":1,"type":"invoke","f":"transfer","client":1,"seq":2,"from":3,"to":4,"amount":5,"node":2}"#,
-                r#"{"process":2,"type":"invoke","f":"read","read_ts":77,"stale":true}"#,
-                r#"{"process":1,"type":"ok","f":"transfer","client":1,"seq":2,"from":3,"to":4,"amount":5,"transaction":"ab","commit_ts":99,"node":2}"#,
-            ]
+            events[3].to_line(),
+            r#"{"index":3,"process":1,"type":"ok","time_ns":0,"txn":[["append",4,17]],"commit_ts":99,"node":2}"#
         );
-        let mut events = super::read(&path).expect("parsed");
-        assert_eq!(events.len(), 6);
         assert_eq!(faults(&events), Vec::<String>::new());
-        events.push(Event { kind: Kind::Invoke, ..events[5].clone() });
+        events.push(Event { kind: Kind::Invoke, ..events[4].clone() });
         assert_eq!(faults(&events).len(), 1, "a process in doubt is never used again");
+    }
+
+    #[test]
+    fn without_a_file_and_a_check_nothing_is_kept() {
+        let recorder = Recorder::create(None, false, Instant::now()).expect("nothing");
+        fill(&recorder);
+        assert!(recorder.events().expect("nothing to write").is_empty());
     }
 }

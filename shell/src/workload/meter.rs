@@ -8,6 +8,7 @@ use proto::v1::database_client::DatabaseClient;
 use proto::v1::{Counters, StatusRequest, StatusResponse};
 use tonic::transport::Channel;
 
+use super::history::Recorder;
 use crate::client::{self, ClientOptions};
 
 /// How long a node may take to answer.
@@ -58,6 +59,8 @@ pub struct Meter {
     seen: BTreeMap<u64, Seen>,
     spent: Spent,
     clocks: BTreeMap<u64, (String, i64)>,
+    /// The epsilons of those who answered the last time.
+    answered: Vec<(u64, i64)>,
     started: bool,
 }
 
@@ -87,6 +90,7 @@ impl Meter {
             let answers = futures::future::join_all(asked).await;
             let answers: Vec<StatusResponse> =
                 answers.into_iter().filter_map(|a| a.ok()?.ok()).map(tonic::Response::into_inner).collect();
+            self.answered.clear();
             for status in &answers {
                 self.take(status);
                 for peer in &status.peers {
@@ -108,6 +112,7 @@ impl Meter {
         if let Some(clock) = &status.clock {
             let epsilon_ns = clock.latest_ns.saturating_sub(clock.earliest_ns) / 2;
             self.clocks.insert(status.node, (clock.source.clone(), epsilon_ns));
+            self.answered.push((status.node, epsilon_ns));
         }
         match self.seen.get(&status.node) {
             Some(seen) if seen.pid == status.pid && seen.counters.cpu_us <= counters.cpu_us => {
@@ -132,6 +137,13 @@ impl Meter {
     /// The nodes seen, with the source of their clock and its epsilon in nanoseconds.
     pub fn clocks(&self) -> &BTreeMap<u64, (String, i64)> {
         &self.clocks
+    }
+
+    /// Writes the epsilons of the last look into a history.
+    pub fn note(&self, recorder: &Recorder) {
+        for (node, epsilon_ns) in &self.answered {
+            recorder.note("monitor", "epsilon", serde_json::json!({"node": node, "epsilon_ns": epsilon_ns}));
+        }
     }
 
     /// The addresses of the nodes.

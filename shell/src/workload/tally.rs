@@ -134,6 +134,10 @@ impl Tally {
 pub const HEADING: &str =
     " elapsed   errors  retries  transfers/s  overall/s   p50 ms   p95 ms   p99 ms   max ms    reads";
 
+/// The heading where transactions are no transfers.
+pub const HEADING_OPS: &str =
+    " elapsed   errors  aborted     writes/s  overall/s   p50 ms   p95 ms   p99 ms   max ms    reads";
+
 /// The line of one second.
 pub fn line(elapsed: Duration, interval: Duration, now: &Counts, total: &Counts) -> String {
     let rate = |count: u64, time: Duration| count as f64 / time.as_secs_f64().max(1e-3);
@@ -194,7 +198,7 @@ mod tests {
             line,
             "    2.0s        0        3        100.0       50.0    50.02    95.04    99.01   100.03        7"
         );
-        assert_eq!(line.len(), HEADING.len());
+        assert_eq!((line.len(), line.len()), (HEADING.len(), HEADING_OPS.len()));
         let mut empty = Counts::default();
         tally.drain_into(&mut empty);
         assert_eq!((empty.transfers, empty.reads(), empty.latency_us.len()), (0, 0, 0), "it was emptied");

@@ -8,11 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
+use check::{Event, Kind, Op, Process};
+
 use super::{Setup, int, options};
 use crate::args::{BankArgs, Report};
 use crate::client::{Client, Failure};
 use crate::out::Out;
-use crate::workload::history::{self, Event, Kind, Op};
+use crate::workload::history;
 
 /// How many problems are listed.
 const LISTED_MAX: usize = 50;
@@ -171,10 +173,8 @@ fn history_against(
     facts: &mut Vec<String>,
 ) {
     problems.extend(history::faults(events).into_iter().map(|fault| format!("the history is broken: {fault}")));
-    let run = events.iter().find_map(|event| match event.op {
-        Op::Bank { run, .. } => Some(run),
-        _ => None,
-    });
+    let setup_line = events.iter().find(|event| event.f == "setup");
+    let run = setup_line.and_then(|event| event.value.as_ref()?.get("run")?.as_i64());
     let Some(run) = run else {
         problems.push("the history has no set-up line".to_string());
         return;
@@ -183,7 +183,12 @@ fn history_against(
     let mut failed: BTreeSet<Name> = BTreeSet::new();
     let mut asked: BTreeMap<Name, Transfer> = BTreeMap::new();
     for event in events {
-        let Op::Transfer { client, seq, from, to, amount, .. } = event.op else { continue };
+        let Some(&Op::Transfer(from, to, amount)) = event.txn.first() else { continue };
+        let number = |name: &str| event.value.as_ref()?.get(name)?.as_i64();
+        let (Some(client), Some(seq)) = (number("client"), number("seq")) else {
+            problems.push(format!("event {} does not say whose transfer it is", event.index));
+            continue;
+        };
         let (name, transfer) = ((run, client, seq), Transfer { from, to, amount });
         match event.kind {
             Kind::Invoke => {
@@ -195,7 +200,7 @@ fn history_against(
             Kind::Fail => {
                 failed.insert(name);
             }
-            Kind::Setup | Kind::Info => {}
+            Kind::Info => {}
         }
     }
     let unknown = asked.len() - acknowledged.len().min(asked.len()) - failed.len().min(asked.len());
@@ -237,28 +242,26 @@ fn order(setup: &Setup, events: &[Event], problems: &mut Vec<String>) {
     let mut newest = 0;
     let mut floors: BTreeMap<u64, (i64, bool)> = BTreeMap::new();
     for (at, event) in events.iter().enumerate() {
-        let (line, process) = (at + 1, event.process);
-        match (&event.op, event.kind) {
-            (Op::Read { stale, .. }, Kind::Invoke) => {
-                floors.insert(process, (newest, *stale));
+        let (line, Process::Client(process)) = (at + 1, &event.process) else { continue };
+        match (event.txn.first(), event.kind) {
+            (Some(Op::Total(..) | Op::Transfer(..)), Kind::Invoke) => {
+                floors.insert(*process, (newest, event.stale));
             }
-            (Op::Transfer { .. }, Kind::Invoke) => {
-                floors.insert(process, (newest, false));
-            }
-            (Op::Transfer { commit_ts: Some(ts), .. }, Kind::Ok) => {
-                let floor = floors.get(&process).map_or(0, |f| f.0);
-                if *ts <= floor {
+            (Some(Op::Transfer(..)), Kind::Ok) => {
+                let Some(ts) = event.commit_ts else { continue };
+                let floor = floors.get(process).map_or(0, |f| f.0);
+                if ts <= floor {
                     problems.push(format!(
                         "line {line}: committed at {ts}, though {floor} was acknowledged before it began"
                     ));
                 }
-                newest = newest.max(*ts);
+                newest = newest.max(ts);
             }
-            (Op::Read { read_ts, total, .. }, Kind::Ok) => {
-                let (floor, stale) = floors.get(&process).copied().unwrap_or_default();
-                if let Some(ts) = read_ts
+            (Some(Op::Total(_, total)), Kind::Ok) => {
+                let (floor, stale) = floors.get(process).copied().unwrap_or_default();
+                if let Some(ts) = event.read_ts
                     && !stale
-                    && *ts < floor
+                    && ts < floor
                 {
                     problems.push(format!(
                         "line {line}: a strong read at {ts}, though {floor} was acknowledged before it began"
@@ -276,21 +279,26 @@ fn order(setup: &Setup, events: &[Event], problems: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn setup(ledger: bool) -> Setup {
         Setup { accounts: 3, initial_balance: 100, shards: 1, ledger, runs: 1 }
     }
 
     fn event(time: u64, process: u64, kind: Kind, seq: i64, commit_ts: Option<i64>) -> Event {
-        let transaction = String::new();
-        let op = Op::Transfer { client: 0, seq, from: 0, to: 1, amount: 10, transaction, commit_ts };
-        Event { time, process, kind, op, node: None, error: String::new() }
+        let mut event = Event::new(time, Process::Client(process), kind, time);
+        event.txn = vec![Op::Transfer(0, 1, 10)];
+        event.commit_ts = commit_ts;
+        event.value = Some(json!({"client": 0, "seq": seq}));
+        event
     }
 
     fn history() -> Vec<Event> {
-        let bank = Op::Bank { accounts: 3, initial_balance: 100, run: 9, ledger: false, seed: 0 };
+        let mut setup = Event::new(0, Process::Named("setup".to_string()), Kind::Info, 0);
+        setup.f = "setup".to_string();
+        setup.value = Some(json!({"workload": "bank", "accounts": 3, "initial_balance": 100, "run": 9}));
         vec![
-            Event { time: 0, process: 0, kind: Kind::Setup, op: bank, node: None, error: String::new() },
+            setup,
             event(1, 1, Kind::Invoke, 1, None),
             event(2, 1, Kind::Ok, 1, Some(50)),
             event(3, 1, Kind::Invoke, 2, None),

@@ -15,6 +15,9 @@
 //!    a strong read's is at least that (external consistency);
 //! 4. no balance is negative, no account is missing.
 //!
+//! In the history a transfer's `value` has the client and its how many-th transfer it was, which is
+//! its name in the ledger.
+//!
 //! A commit whose answer was lost is *ambiguous*: the worker asks for the transaction's status
 //! until it knows. What it cannot find out is listed, never guessed.
 
@@ -116,7 +119,7 @@ pub async fn retrying(client: &mut Client, sql: &str, tries: u32) -> Result<Stat
 }
 
 /// Errors that another try may not meet: conflicts, in doubt, no leader, shutting down.
-fn may_pass(sqlstate: &str) -> bool {
+pub fn may_pass(sqlstate: &str) -> bool {
     ["40", "08", "53", "55", "57"].iter().any(|class| sqlstate.starts_with(class))
 }
 

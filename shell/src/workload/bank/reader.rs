@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 
+use check::{Kind, Op};
 use rand::RngExt;
 
 use super::worker::{Shared, Worker, locked};
 use super::{ROWS, SUM, int};
 use crate::client::{Client, Failure, StatementResult};
 use crate::units::timestamp;
-use crate::workload::history::{Kind, Op};
 
 /// How many snapshots are remembered.
 const SNAPSHOTS_MAX: usize = 512;
@@ -75,8 +75,13 @@ impl Worker {
             0..5 => None,
             _ => again.or_else(|| (newest > oldest).then(|| self.rng.random_range(oldest..=newest))),
         };
-        let invoke = Op::Read { read_ts: at, stale: at.is_some(), total: None };
-        shared.recorder.record(self.process, Kind::Invoke, invoke, self.client.node(), "");
+        let (accounts, node) = (shared.setup.accounts, self.client.node());
+        shared.recorder.record(self.process, Kind::Invoke, |event| {
+            event.txn = vec![Op::Total(accounts, None)];
+            event.read_ts = at;
+            event.stale = at.is_some();
+            event.node = node;
+        });
         // Reading row by row costs more and sees more: always the second time, sometimes the first.
         let by_row = again.is_some() || self.rng.random_range(0..8) == 0;
         let answer = if by_row {
@@ -89,13 +94,21 @@ impl Worker {
             Ok((snapshot, read_ts)) => (snapshot, at.unwrap_or(read_ts)),
             Err(failure) => {
                 self.note_error(&format!("snapshot: {failure}"));
-                let op = Op::Read { read_ts: at, stale: false, total: None };
-                shared.recorder.record(self.process, Kind::Fail, op, self.client.node(), &failure.to_string());
+                let node = self.client.node();
+                shared.recorder.record(self.process, Kind::Fail, |event| {
+                    event.txn = vec![Op::Total(accounts, None)];
+                    event.node = node;
+                    event.error = failure.to_string();
+                });
                 return;
             }
         };
-        let op = Op::Read { read_ts: Some(read_ts).filter(|ts| *ts != 0), stale: false, total: Some(snapshot.sum) };
-        shared.recorder.record(self.process, Kind::Ok, op, self.client.node(), "");
+        let node = self.client.node();
+        shared.recorder.record(self.process, Kind::Ok, |event| {
+            event.txn = vec![Op::Total(accounts, Some(snapshot.sum))];
+            event.read_ts = Some(read_ts).filter(|ts| *ts != 0);
+            event.node = node;
+        });
         {
             let mut counts = self.tally.lock();
             match (at, again) {

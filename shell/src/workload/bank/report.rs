@@ -9,6 +9,7 @@ use super::Setup;
 use super::worker::{Shared, locked};
 use crate::args::BankArgs;
 use crate::units::{human, ms};
+use crate::workload::judge::Judged;
 use crate::workload::meter::{Meter, Spent};
 use crate::workload::tally::{Counts, Gap};
 
@@ -30,10 +31,13 @@ pub struct Summary {
     unresolved: Vec<String>,
     errors: BTreeMap<String, u64>,
     final_read: Result<(), String>,
+    min_ops: u64,
+    judged: Judged,
 }
 
 impl Summary {
-    /// Collects what the clients, the meter and the last read said.
+    /// Collects what the clients, the meter, the last read and the judge said.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         args: &BankArgs,
         shared: &Shared,
@@ -42,6 +46,7 @@ impl Summary {
         meter: &Meter,
         seed: u64,
         final_read: Result<(), String>,
+        judged: Judged,
     ) -> Summary {
         Summary {
             setup: shared.setup,
@@ -57,6 +62,8 @@ impl Summary {
             unresolved: locked(&shared.unresolved).clone(),
             errors: locked(&shared.errors).clone(),
             final_read,
+            min_ops: args.judge.min_ops,
+            judged,
         }
     }
 
@@ -68,8 +75,35 @@ impl Summary {
     /// Whether the run proves something good: the invariant held, the accounts were read at the
     /// end, and, unless only reads were asked for, something was committed.
     pub fn good(&self) -> bool {
-        let worked = self.counts.transfers > 0 || self.read_percent == 100;
-        self.violations.is_empty() && self.final_read.is_ok() && worked
+        self.violations.is_empty() && self.final_read.is_ok() && self.judged.good() && self.worked()
+    }
+
+    fn worked(&self) -> bool {
+        let done = self.counts.transfers + self.counts.reads();
+        done >= self.min_ops && (self.counts.transfers > 0 || self.read_percent == 100)
+    }
+
+    /// A row of the table of `workload all`.
+    pub fn row(&self) -> Vec<String> {
+        let c = &self.counts;
+        let word = if !self.violations.is_empty() || !self.judged.good() {
+            "INVALID"
+        } else if !self.good() {
+            "proves nothing"
+        } else {
+            self.judged.word()
+        };
+        vec![
+            "bank".to_string(),
+            c.transfers.to_string(),
+            c.reads().to_string(),
+            c.declined.to_string(),
+            c.ambiguous.to_string(),
+            self.unresolved.len().to_string(),
+            format!("{:.0}", (c.transfers + c.reads()) as f64 / self.elapsed.as_secs_f64().max(1e-3)),
+            format!("{:.1}", c.quantile_ms(0.99)),
+            word.to_string(),
+        ]
     }
 
     fn rate(&self) -> f64 {
@@ -141,6 +175,7 @@ impl Summary {
         if let (Some(report), Value::Object(cost)) = (report.as_object_mut(), cost) {
             report.extend(cost);
         }
+        self.judged.json(&mut report);
         report
     }
 
@@ -207,7 +242,10 @@ impl Summary {
         lines.extend(self.violations.iter().take(LISTED_MAX).map(|what| format!("VIOLATION      {what}")));
         if c.transfers == 0 && self.read_percent < 100 {
             lines.push("FAILED         nothing was committed, so nothing was tested".to_string());
+        } else if !self.worked() {
+            lines.push(format!("FAILED         fewer than {} operations, which prove nothing", self.min_ops));
         }
+        lines.extend(self.judged.text());
         lines.push(format!("invariant      {}", self.invariant()));
         lines
     }
@@ -236,6 +274,8 @@ mod tests {
             unresolved: Vec::new(),
             errors: BTreeMap::new(),
             final_read: Ok(()),
+            min_ops: 50,
+            judged: Judged::default(),
         }
     }
 

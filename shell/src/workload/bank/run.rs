@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use check::{Kind, Op};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 
 use super::report::Summary;
 use super::worker::{Shared, Worker, locked};
@@ -17,8 +18,10 @@ use super::{Setup, init, options, reader, retrying};
 use crate::args::{BankArgs, Report};
 use crate::client::{Client, Failure};
 use crate::out::Out;
-use crate::workload::history::{Kind, Op, Recorder};
+use crate::workload::history::Recorder;
+use crate::workload::judge;
 use crate::workload::meter::Meter;
+use crate::workload::run::any_seed;
 use crate::workload::tally::{Counts, HEADING, Tally, line};
 
 /// The heading is repeated after so many lines.
@@ -35,6 +38,7 @@ pub async fn run(args: &BankArgs, stop: impl Future<Output = ()>, out: &mut Out,
     for row in summary.text() {
         if text { out.line(row) } else { err.line(row) }
     }
+    judge::say_files(args.history.as_ref(), if text { &mut *out } else { &mut *err });
     if !text {
         out.line(summary.json().to_string());
     }
@@ -42,7 +46,8 @@ pub async fn run(args: &BankArgs, stop: impl Future<Output = ()>, out: &mut Out,
     Ok(i32::from(!summary.good()))
 }
 
-async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut Out) -> anyhow::Result<Summary> {
+/// Runs it and says what came of it.
+pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut Out) -> anyhow::Result<Summary> {
     let addresses = args.connect.addresses();
     let mut client = Client::connect_with(&addresses, options(args.statement_timeout)).await?;
     if args.init {
@@ -61,14 +66,16 @@ async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut Out) 
     let mut meter = Meter::new(client.addresses());
     meter.look().await;
 
-    let seed = args.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 11);
+    let seed = args.seed.unwrap_or_else(any_seed);
     let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0));
     let began = Instant::now();
-    let recorder = Recorder::create(args.history.as_deref(), began)
+    let recorder = Recorder::create(args.history.as_deref(), args.judge.check, began)
         .map_err(|e| anyhow::anyhow!("cannot create the history {:?}: {e}", args.history))?;
-    let bank =
-        Op::Bank { accounts: setup.accounts, initial_balance: setup.initial_balance, run, ledger: setup.ledger, seed };
-    recorder.record(0, Kind::Setup, bank, None, "");
+    let recorder = Arc::new(recorder);
+    let more = json!({
+        "accounts": setup.accounts, "initial_balance": setup.initial_balance, "run": run, "ledger": setup.ledger,
+    });
+    recorder.note("setup", "setup", judge::setup("bank", seed, args.clients, args.duration, more));
     let shared = Arc::new(Shared {
         setup,
         accounts,
@@ -122,8 +129,10 @@ async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut Out) 
     }
     meter.look().await;
     let final_read = last_read(&shared, &nodes, args).await;
-    shared.recorder.flush().map_err(|e| anyhow::anyhow!("cannot write the history: {e}"))?;
-    Ok(Summary::new(args, &shared, total, elapsed, &meter, seed, final_read))
+    let recorder = shared.recorder.clone();
+    let violations = locked(&shared.violations).clone();
+    let judged = judge::judge(&args.judge, recorder, violations, |_| Vec::new()).await?;
+    Ok(Summary::new(args, &shared, total, elapsed, &meter, seed, final_read, judged))
 }
 
 /// The first strong snapshot: the bank must be whole before anything is blamed on this run.
@@ -181,6 +190,7 @@ async fn watch(
         // A crash of this process must not take more than the last second with it.
         let _ = shared.recorder.flush();
         meter.look().await;
+        meter.note(&shared.recorder);
     }
 }
 
@@ -188,8 +198,8 @@ async fn watch(
 async fn last_read(shared: &Shared, nodes: &[String], args: &BankArgs) -> Result<(), String> {
     let mut client = Client::offline(nodes, options(args.statement_timeout));
     let process = shared.next_process.fetch_add(1, Ordering::SeqCst);
-    let op = |read_ts, total| Op::Read { read_ts, stale: false, total };
-    shared.recorder.record(process, Kind::Invoke, op(None, None), None, "");
+    let accounts = shared.setup.accounts;
+    shared.recorder.record(process, Kind::Invoke, |event| event.txn = vec![Op::Total(accounts, None)]);
     let began = Instant::now();
     loop {
         match reader::rows(&mut client, None).await {
@@ -197,7 +207,11 @@ async fn last_read(shared: &Shared, nodes: &[String], args: &BankArgs) -> Result
                 let node = client.node();
                 let snapshot = reader::digest(&balances, node.unwrap_or(0));
                 let read_ts = Some(ts).filter(|ts| *ts != 0);
-                shared.recorder.record(process, Kind::Ok, op(read_ts, Some(snapshot.sum)), node, "");
+                shared.recorder.record(process, Kind::Ok, |event| {
+                    event.txn = vec![Op::Total(accounts, Some(snapshot.sum))];
+                    event.read_ts = read_ts;
+                    event.node = node;
+                });
                 let negative: BTreeMap<_, _> = balances.iter().filter(|(_, balance)| **balance < 0).collect();
                 if !negative.is_empty() {
                     shared.violation(format!("accounts below zero at the end: {negative:?}"));
@@ -206,7 +220,10 @@ async fn last_read(shared: &Shared, nodes: &[String], args: &BankArgs) -> Result
                 return Ok(());
             }
             Err(failure) if began.elapsed() > args.resolve_timeout => {
-                shared.recorder.record(process, Kind::Fail, op(None, None), None, &failure.to_string());
+                shared.recorder.record(process, Kind::Fail, |event| {
+                    event.txn = vec![Op::Total(accounts, None)];
+                    event.error = failure.to_string();
+                });
                 return Err(failure.to_string());
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,

@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use check::{Kind, Op};
 use proto::v1::{TransactionState, Value};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 
 use super::reader::Snapshot;
 use super::resolve::{Outcome, resolve};
 use super::{CREDIT, DEBIT, LEDGER, SELECT_BALANCE, Setup, int};
 use crate::client::{Client, Failure};
 use crate::format::int_value;
-use crate::workload::history::{Kind, Op, Recorder};
+use crate::workload::history::Recorder;
 use crate::workload::tally::{Gap, Tally};
 
 /// How many violations and unresolved transactions are kept word for word.
@@ -44,7 +46,7 @@ pub struct Shared {
     /// The start.
     pub began: Instant,
     /// The history.
-    pub recorder: Recorder,
+    pub recorder: Arc<Recorder>,
     /// Set when the run is over.
     pub stop: AtomicBool,
     /// The next unused process number of the history.
@@ -179,25 +181,27 @@ impl Worker {
         let amount = self.rng.random_range(1..=AMOUNT_MAX);
         self.seq += 1;
         let (client, seq) = (self.id, self.seq);
-        let op = |transaction: &str, commit_ts| {
-            let transaction = transaction.to_string();
-            Op::Transfer { client, seq, from, to, amount, transaction, commit_ts }
-        };
         let shared = self.shared.clone();
         let node = self.client.node();
-        shared.recorder.record(self.process, Kind::Invoke, op("", None), node, "");
+        let op = Op::Transfer(from, to, amount);
+        shared.recorder.record(self.process, Kind::Invoke, |event| {
+            event.txn = vec![op.clone()];
+            event.node = node;
+            event.value = Some(json!({"client": client, "seq": seq}));
+        });
         let began = Instant::now();
         let mut backoff = Duration::from_millis(1);
         loop {
-            let (kind, op, error) = match self.try_transfer(from, to, amount).await {
+            let mut status = "";
+            let (kind, transaction, commit_ts, error) = match self.try_transfer(from, to, amount).await {
                 Try::Committed { transaction, commit_ts } => {
                     self.tally.lock().transfer(began.elapsed());
                     locked(&shared.gap).mark(shared.began.elapsed());
-                    (Kind::Ok, op(&transaction, commit_ts), String::new())
+                    (Kind::Ok, transaction, commit_ts, String::new())
                 }
                 Try::Declined => {
                     self.tally.lock().declined += 1;
-                    (Kind::Fail, op("", None), "declined".to_string())
+                    (Kind::Fail, String::new(), None, "declined".to_string())
                 }
                 Try::Conflict => {
                     self.tally.lock().retries += 1;
@@ -207,7 +211,7 @@ impl Worker {
                         backoff = (backoff * 2).min(BACKOFF_MAX);
                         continue;
                     }
-                    (Kind::Fail, op("", None), "the run ended".to_string())
+                    (Kind::Fail, String::new(), None, "the run ended".to_string())
                 }
                 Try::Lost(reason) => {
                     self.note_error(&reason);
@@ -215,19 +219,33 @@ impl Worker {
                     if !shared.stopping() {
                         continue;
                     }
-                    (Kind::Fail, op("", None), reason)
+                    (Kind::Fail, String::new(), None, reason)
                 }
                 Try::Failed(reason) => {
                     self.note_error(&reason);
                     tokio::time::sleep(PAUSE).await;
-                    (Kind::Fail, op("", None), reason)
+                    (Kind::Fail, String::new(), None, reason)
                 }
                 Try::Ambiguous { transaction, coordinator, reason } => {
                     let (kind, commit_ts, error) = self.ambiguous(&transaction, coordinator, reason).await;
-                    (kind, op(&transaction, commit_ts), error)
+                    status = match kind {
+                        Kind::Ok => "committed",
+                        Kind::Fail => "aborted",
+                        _ => "",
+                    };
+                    (kind, transaction, commit_ts, error)
                 }
             };
-            shared.recorder.record(self.process, kind, op, self.client.node(), &error);
+            let node = self.client.node();
+            shared.recorder.record(self.process, kind, |event| {
+                event.txn = vec![op];
+                event.commit_ts = commit_ts;
+                event.node = node;
+                event.transaction = transaction;
+                event.status = status.to_string();
+                event.error = error;
+                event.value = Some(json!({"client": client, "seq": seq}));
+            });
             if kind == Kind::Info {
                 self.process = shared.next_process.fetch_add(1, Ordering::Relaxed);
             }

@@ -1,0 +1,143 @@
+//! The end of a run: the faults are healed, the cluster answers again, and the history is judged.
+//! Shared by all workloads.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use check::{Event, Verdict};
+use serde_json::{Value, json};
+
+use super::history::{self, Recorder};
+use super::{seam, tables};
+use crate::args::JudgeArgs;
+use crate::client::{Client, ClientOptions};
+use crate::out::Out;
+use crate::units::human;
+
+/// How long a healed cluster may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How many anomalies the text tells in full.
+const STORIES_MAX: usize = 5;
+
+/// Waits until the cluster takes writes again. The error says why it does not; the value is how
+/// long it took.
+pub async fn healed(addresses: &[String], options: &ClientOptions) -> Result<Duration, String> {
+    let began = Instant::now();
+    let mut client = Client::offline(addresses, options.clone());
+    loop {
+        match tables::answers(&mut client).await {
+            Ok(()) => return Ok(began.elapsed()),
+            Err(failure) if began.elapsed() > ANSWER_MAX => {
+                return Err(format!("after {} the cluster still does not answer: {failure}", human(ANSWER_MAX)));
+            }
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let _ = client.reconnect().await;
+            }
+        }
+    }
+}
+
+/// The first line of a history: what is run, and all that it takes to run it again.
+pub fn setup(workload: &str, seed: u64, clients: u64, duration: Duration, more: Value) -> Value {
+    let mut value = json!({
+        "workload": workload,
+        "seed": seed,
+        "clients": clients,
+        "duration_s": duration.as_secs_f64(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+        value.extend(more);
+    }
+    value
+}
+
+/// What the history proves.
+#[derive(Clone, Debug, Default)]
+pub struct Judged {
+    /// None if no check was asked for.
+    pub verdict: Option<Verdict>,
+    /// How long the judge took.
+    pub took: Duration,
+}
+
+impl Judged {
+    /// Nothing found that cannot be.
+    pub fn good(&self) -> bool {
+        self.verdict.as_ref().is_none_or(|verdict| verdict.anomalies.is_empty())
+    }
+
+    /// `valid`, `INVALID` or `not checked`.
+    pub fn word(&self) -> &'static str {
+        match &self.verdict {
+            None => "not checked",
+            Some(verdict) if verdict.anomalies.is_empty() => "valid",
+            Some(_) => "INVALID",
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> Vec<String> {
+        let Some(verdict) = &self.verdict else { return Vec::new() };
+        let mut lines: Vec<String> = verdict.checked.iter().map(|what| format!("checked        {what}")).collect();
+        for anomaly in verdict.anomalies.iter().take(STORIES_MAX) {
+            lines.push(format!("ANOMALY        {}", anomaly.name));
+            lines.extend(anomaly.story.lines().map(|line| format!("               {line}")));
+        }
+        let more = verdict.anomalies.len().saturating_sub(STORIES_MAX);
+        if more > 0 {
+            lines.push(format!("               and {more} more"));
+        }
+        lines.push(format!("verdict        {} (judged in {})", self.word(), human(self.took)));
+        lines
+    }
+
+    /// Adds itself to a report.
+    pub fn json(&self, report: &mut Value) {
+        report["verdict"] = json!(self.word().to_lowercase());
+        if let Some(verdict) = &self.verdict {
+            let anomalies = verdict.anomalies.iter().map(|a| json!({"name": a.name, "story": a.story}));
+            report["anomalies"] = Value::Array(anomalies.collect());
+            report["checked"] = json!(verdict.checked);
+            report["judged_in_s"] = json!(self.took.as_secs_f64());
+        }
+    }
+}
+
+/// Judges what was recorded, as the arguments ask. `audit` is what the workload itself can say.
+pub async fn judge(
+    args: &JudgeArgs,
+    recorder: Arc<Recorder>,
+    violations: Vec<String>,
+    audit: impl FnOnce(&[Event]) -> Vec<check::Anomaly> + Send + 'static,
+) -> anyhow::Result<Judged> {
+    if !args.check {
+        recorder.flush().map_err(|e| anyhow::anyhow!("cannot write the history: {e}"))?;
+        return Ok(Judged::default());
+    }
+    // It may take many seconds of CPU.
+    let work = tokio::task::spawn_blocking(move || {
+        let events = recorder.events()?;
+        let began = Instant::now();
+        let mut verdict = seam::judge(&events);
+        verdict.anomalies.extend(audit(&events));
+        let broken = history::faults(&events).into_iter().map(|story| ("broken history", story));
+        let impossible = violations.into_iter().map(|story| ("impossible answer", story));
+        for (name, story) in broken.chain(impossible) {
+            verdict.anomalies.push(check::Anomaly { name: name.to_string(), story });
+        }
+        let took = began.elapsed();
+        Ok::<_, anyhow::Error>(Judged { verdict: Some(verdict), took })
+    });
+    work.await.map_err(|e| anyhow::anyhow!("the judge crashed, which no valid history makes it do: {e}"))?
+}
+
+/// Where the parts of a run were written.
+pub fn say_files(history: Option<&PathBuf>, lines: &mut Out) {
+    if let Some(path) = history {
+        lines.line(format!("history        {}", path.display()));
+    }
+}
