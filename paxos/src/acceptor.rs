@@ -40,7 +40,7 @@ impl Replica {
         if ballot.node != from || !self.is_voter() || !self.config.voters.contains(&from) {
             return;
         }
-        if let Some(reason) = self.refusal(now, from, ballot, open) {
+        if let Some(reason) = self.refusal(now, from, ballot, open, lease) {
             if reason == Refusal::Behind {
                 self.needs_snapshot(now, from);
             }
@@ -53,8 +53,8 @@ impl Replica {
         }
     }
 
-    fn refusal(&self, now: Now, from: NodeId, ballot: Ballot, open: Slot) -> Option<Refusal> {
-        if !now.trusted {
+    fn refusal(&self, now: Now, from: NodeId, ballot: Ballot, open: Slot, lease: LeaseRequest) -> Option<Refusal> {
+        if !now.trusted || !lease.is_plausible(now) {
             Some(Refusal::Untrusted)
         } else if ballot < self.hard.promised || self.released == Some(ballot) {
             Some(Refusal::Promised)
@@ -140,7 +140,7 @@ impl Replica {
                 _ => ranges.push((slot, slot)),
             }
         }
-        let granted = self.may_vote(now, from, ballot);
+        let granted = self.may_vote(now, from, ballot, lease);
         if granted {
             self.vote(now, from, lease);
         }

@@ -27,6 +27,15 @@
 //! Fewer writes: a vote is stored with a margin of a quarter lease, obeyed as stored, and stored
 //! again only when a request reaches beyond it. So an idle group does not sync on each heartbeat.
 //!
+//! Lies: clocks that break their promise are fenced by others, a moment too late. Three rules, which
+//! honest clocks never meet, keep what a leap does in that moment from lasting as long as the leap is wide:
+//! - a voter refuses a request that starts in its future, or a lease that is over already: the first would
+//!   let a leader that has leapt ahead use timestamps that everybody must wait for, the second would
+//!   let a voter that has leapt ahead write down a promise, and so a floor, that lies there;
+//! - a leader whose own vote ended long ago does not renew it, but stands for election again, and
+//!   is refused (a leader that was stopped for so long has lost its lease as well);
+//! - a lease that begins in its holder's future is not used: its clock was set back.
+//!
 //! Floors: a vote that ends is folded into `lease_floor`, and a promise carries the floor of all
 //! earlier votes for *other* nodes. A majority of promises meets every earlier lease, so their
 //! maximum is above every timestamp that an earlier leader used. Of its own earlier leaderships a
@@ -45,6 +54,7 @@ use std::collections::BTreeMap;
 use truetime::{Now, Timestamp};
 
 use crate::quorum::Quorum;
+use crate::replica::Role;
 use crate::{Ballot, LeaseRequest, LeaseVote, NodeId, Replica};
 
 /// The margin of a stored vote is the lease divided by this.
@@ -93,15 +103,33 @@ impl LeaseBook {
     }
 }
 
+impl LeaseRequest {
+    /// Whether honest clocks can have made it: its `start` is not in the future, and its end not in the past.
+    pub(crate) fn is_plausible(&self, now: Now) -> bool {
+        self.start <= now.tt.latest && !now.tt.after(self.end())
+    }
+}
+
 impl Replica {
     /// The vote for another node that forbids a promise to `node`, if it may still hold.
     pub(crate) fn blocking_vote(&self, now: Now, node: NodeId) -> Option<Timestamp> {
         self.hard.lease.filter(|vote| vote.holder != node && !now.tt.after(vote.until)).map(|vote| vote.until)
     }
 
+    /// A leader whose clock is so far beyond its own vote that it was stopped for long, or has leapt.
+    pub(crate) fn lease_is_long_over(&self, now: Now) -> bool {
+        let own = self.hard.lease.filter(|vote| vote.holder == self.id);
+        matches!(self.role, Role::Leader(_))
+            && own.is_some_and(|vote| now.tt.after(vote.until.plus_ns(self.options.lease_ns)))
+    }
+
     /// Whether a request of `holder` under `ballot` may have this replica's vote.
-    pub(crate) fn may_vote(&self, now: Now, holder: NodeId, ballot: Ballot) -> bool {
-        now.trusted && self.is_voter() && self.released != Some(ballot) && self.blocking_vote(now, holder).is_none()
+    pub(crate) fn may_vote(&self, now: Now, holder: NodeId, ballot: Ballot, lease: LeaseRequest) -> bool {
+        now.trusted
+            && lease.is_plausible(now)
+            && self.is_voter()
+            && self.released != Some(ballot)
+            && self.blocking_vote(now, holder).is_none()
     }
 
     /// Votes; the caller has checked [`Replica::may_vote`] and acknowledges after the sync only.

@@ -141,6 +141,9 @@ impl Replica {
         if !now.trusted {
             self.give_up(now);
         }
+        if self.lease_is_long_over(now) {
+            self.depose(now);
+        }
         match input {
             Input::Tick => {}
             Input::Message { from, message } => {
@@ -196,7 +199,10 @@ impl Replica {
     /// The leadership held at `now`, established or not; `None` once the lease may have passed.
     pub fn leadership(&self, now: Now) -> Option<Leadership> {
         match &self.role {
-            Role::Leader(leading) if now.trusted => leading.leadership().filter(|l| now.tt.before(l.lease_end)),
+            Role::Leader(leading) if now.trusted => {
+                let began = |l: &Leadership| l.lease_end.minus_ns(self.options.lease_ns);
+                leading.leadership().filter(|l| now.tt.before(l.lease_end) && began(l) <= now.tt.latest)
+            }
             _ => None,
         }
     }
