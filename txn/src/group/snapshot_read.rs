@@ -139,7 +139,9 @@ impl Group {
                 return at;
             }
         }
-        cx.now.tt.latest
+        // Never below what was answered before, even if the clock has been set back beyond it: then
+        // the answer waits until that time has come again.
+        cx.now.tt.latest.max(applied)
     }
 
     /// Whether no slot to come holds a write at or below `at`, but for decisions of prepared
