@@ -3,6 +3,14 @@
 //! One lock guards the clock and what is known of the peers' clocks. It is held for a few dozen
 //! nanoseconds at a time, by the engine's thread at each step and by the tasks that receive from
 //! peers.
+//!
+//! # Time that has passed
+//!
+//! Peers can prove that one of them lies, but not that all were set back together: a cluster that is
+//! restarted with yesterday's date would answer strong reads with yesterday's data, and give
+//! commits timestamps below earlier ones. The disks remember: what was committed, and until when a lease
+//! was promised. A clock below that is fenced ([`NodeClock::has_passed`]), until it is set right or time
+//! has come there again.
 
 use std::fs;
 use std::sync::Mutex;
@@ -45,6 +53,10 @@ struct Inner {
     /// When `kernel` was read; `None` before the first time.
     kernel_read_mono_ns: Option<i64>,
     anomalies_logged: u64,
+    /// True time is beyond this: it was used, or promised, before.
+    passed: Timestamp,
+    /// Why the clock cannot be right, if it is below that.
+    behind: Option<String>,
 }
 
 /// The clock and what it thinks of its peers, for `SHOW CLOCK`.
@@ -62,7 +74,15 @@ impl NodeClock {
         let reading = |kernel| Reading { system: system_now(), mono_ns: 1, kernel };
         let kernel = if needs_kernel(&spec) { read_kernel() } else { None };
         let clock = Clock::new(spec, reading(kernel));
-        let inner = Inner { clock, peers: PeerClocks::new(), kernel, kernel_read_mono_ns: None, anomalies_logged: 0 };
+        let inner = Inner {
+            clock,
+            peers: PeerClocks::new(),
+            kernel,
+            kernel_read_mono_ns: None,
+            anomalies_logged: 0,
+            passed: Timestamp::MIN,
+            behind: None,
+        };
         NodeClock { me, voters, origin, inner: Mutex::new(inner) }
     }
 
@@ -114,13 +134,31 @@ impl NodeClock {
         }
     }
 
+    /// A timestamp that true time has surely passed: a clock below it lies.
+    pub fn has_passed(&self, at: Timestamp) {
+        let mut inner = self.lock();
+        inner.passed = inner.passed.max(at);
+    }
+
+    /// Why this clock must be wrong whatever the peers say: it is below what was used before.
+    pub fn behind(&self) -> Option<String> {
+        self.lock().behind.clone()
+    }
+
     /// Judges the clock by its peers, and logs what changed. To be called a few times a second.
     pub fn judge(&self) {
         let mut inner = self.lock();
         let reading = self.read(&mut inner);
         inner.clock.now(reading);
         let verdict = inner.peers.verdict(&self.voters, self.me, reading.mono_ns, PEER_STALE_NS);
-        let reason = verdict.reason();
+        let now = inner.clock.now(reading).tt;
+        let behind_ns = inner.passed.since_ns(now.latest);
+        inner.behind = (behind_ns > 0).then(|| {
+            let passed = inner.passed;
+            let by = format_duration_ns(behind_ns / 1_000_000 * 1_000_000);
+            format!("the clock reads {now}, and timestamps up to {passed} were used before: it is {by} behind")
+        });
+        let reason = inner.behind.clone().or_else(|| verdict.reason());
         let changed = inner.clock.fence(reason.clone());
         let status = inner.clock.status();
         let new_anomaly = status.anomalies > inner.anomalies_logged;
@@ -129,7 +167,7 @@ impl NodeClock {
         if changed {
             match reason {
                 Some(reason) => tracing::error!("the clock is fenced, this node neither leads nor votes: {reason}"),
-                None => tracing::info!("the clock agrees with a majority again, the fence is lifted"),
+                None => tracing::info!("nothing contradicts the clock any more, the fence is lifted"),
             }
         }
         if let Some(anomaly) = status.last_anomaly.filter(|_| new_anomaly) {
@@ -256,6 +294,27 @@ mod tests {
         clock.observe(2, truth(), None);
         clock.judge();
         assert!(clock.now().trusted);
+    }
+
+    #[test]
+    fn a_clock_below_what_was_used_is_fenced_whatever_the_peers_say() {
+        let clock = NodeClock::new(1, vec![1, 2, 3], "sim:fixed:1ms,offset=-24h".parse().unwrap());
+        let yesterday = || Interval::around(system_now().minus_ns(24 * 3_600_000_000_000), 1_000_000);
+        clock.observe(2, yesterday(), None);
+        clock.observe(3, yesterday(), None);
+        clock.has_passed(system_now().minus_ns(25 * 3_600_000_000_000));
+        clock.judge();
+        assert!(clock.now().trusted && clock.behind().is_none());
+        clock.has_passed(system_now());
+        clock.judge();
+        let why = clock.view().status.fenced.unwrap();
+        assert!(
+            !clock.now().trusted && why.contains("were used before") && clock.behind() == Some(why.clone()),
+            "{why}"
+        );
+        clock.set_spec("sim:fixed:1ms,offset=1h".parse().unwrap());
+        clock.judge();
+        assert!(clock.behind().is_none());
     }
 
     #[cfg(target_os = "linux")]

@@ -149,12 +149,20 @@ impl Parts {
 
         let store = LogStore::open_with(&folder.log(), files.log)?;
         let logs = store.load()?;
+        // A vote was made at most half a lease (two epsilons) ahead of true time, for five quarters of one.
+        for log in logs.values() {
+            let promised = log.hard.lease.map(|vote| vote.until).max(log.hard.lease_floor);
+            promised.iter().for_each(|until| clock.has_passed(until.minus_ns(2 * config.lease_ns)));
+        }
         let state = RocksState::open(
             &folder.state(),
             &StateOptions { open_files_max: files.state, ..StateOptions::default() },
         )?;
         let rng = ChaCha8Rng::from_seed(crate::clock::seed().context("no randomness")?);
         let (node, first) = Node::new(options(config, &nodes), state, logs, clock.now(), rng)?;
+
+        clock.has_passed(node.used_ts().minus_ns(config.lease_ns));
+        clock.judge();
 
         // Above the numbers of any earlier process of this node, whose late replies may still come.
         let first_request = u64::try_from(clock.system_ns()).unwrap_or(1);
@@ -213,14 +221,7 @@ impl Parts {
     async fn serve(self, listener: TcpListener, stop: Arc<Notify>) -> anyhow::Result<()> {
         self.transport.start(&self.clock, &self.replies);
         tokio::spawn(keep_alive(self.gateway.clone()));
-        let clock = self.clock.clone();
-        tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(JUDGE_EVERY);
-            loop {
-                ticks.tick().await;
-                clock.judge();
-            }
-        });
+        tokio::spawn(judge(self.clock.clone(), self.handle.clone(), self.lease_ns));
 
         let receiver = Receiver::new(
             self.transport.clone(),
@@ -271,6 +272,24 @@ impl Parts {
         server.abort();
         tracing::info!("the node has stopped");
         Ok(())
+    }
+}
+
+/// Judges the clock by its peers, and by what was used before.
+async fn judge(clock: Arc<NodeClock>, engine: EngineHandle, lease_ns: i64) {
+    let asked = clock.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(JUDGE_EVERY);
+        // Until the node ends. Whoever chose a timestamp was uncertain by a quarter of a lease at most.
+        while let Ok(used) = engine.query(|node, _| node.used_ts()).await {
+            asked.has_passed(used.minus_ns(lease_ns));
+            ticks.tick().await;
+        }
+    });
+    let mut ticks = tokio::time::interval(JUDGE_EVERY);
+    loop {
+        ticks.tick().await;
+        clock.judge();
     }
 }
 

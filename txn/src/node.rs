@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use paxos::{GroupId, NodeId, Slot};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use truetime::Now;
+use truetime::{Now, Timestamp};
 
 use crate::api::{GroupError, Reply, Request};
 use crate::group::{Cx, Group, NO_REPLICA, Out, Stop};
@@ -152,6 +152,13 @@ impl<S: Storage> Node<S> {
     /// Every range on this node, and who leads it as far as is known.
     pub fn ranges(&self) -> Vec<(RangeDescriptor, Option<NodeId>)> {
         self.groups.values().map(|g| (g.meta().range.clone(), g.leader_hint())).collect()
+    }
+
+    /// The largest timestamp that was assigned or committed at, as far as it is applied here. True time has
+    /// reached it, but for the uncertainty of whoever chose it.
+    pub fn used_ts(&self) -> Timestamp {
+        let used = self.groups.values().map(|g| g.meta().assigned_ts.max(g.meta().commit_ts));
+        used.max().unwrap_or(Timestamp::MIN)
     }
 
     /// Every group's state.

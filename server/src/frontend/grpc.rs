@@ -219,6 +219,11 @@ impl Conversation {
 
     /// Answers a request once it is its turn.
     async fn admit(&mut self, message: ClientMessage) -> Result<(), SqlError> {
+        if let Some(why) = self.engine.clock_behind().filter(|_| !is_about_the_node(&message)) {
+            return Err(SqlError::new("57P03", "the clock of this node is behind, and nothing is begun in the past")
+                .detail(format!("{}{}.", why[..1].to_uppercase(), &why[1..]))
+                .hint("Set the clock of its machine right; SHOW CLOCK tells how all nodes see it."));
+        }
         let mut held = Held::new(self.engine.memory().clone());
         held.grow(message.encoded_len()).map_err(ClientError::OutOfMemory)?;
         let place = self.sink.place.clone();
@@ -237,6 +242,13 @@ impl Conversation {
             }
         }
     }
+}
+
+/// Whether it may help to find out what is wrong with a node, or to mend it.
+fn is_about_the_node(message: &ClientMessage) -> bool {
+    let Some(Asked::Execute(execute)) = &message.body else { return false };
+    let first = execute.sql.split_whitespace().next().unwrap_or_default();
+    first.eq_ignore_ascii_case("SHOW") || first.eq_ignore_ascii_case("SET")
 }
 
 /// What a client is told whose statement was not begun.

@@ -92,6 +92,12 @@ impl GatewayEngine {
         &self.shared.admission
     }
 
+    /// Why this node's clock must be wrong, if it is below what was used before: then what it would begin
+    /// now would begin in the past.
+    pub fn clock_behind(&self) -> Option<String> {
+        self.shared.clock.behind()
+    }
+
     /// What the sessions hold.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.shared.memory

@@ -318,7 +318,9 @@ impl<E: Engine> Session<E> {
         sink: &mut S,
     ) -> Result<Completion, SqlError> {
         let rows = self.db.engine().admin(command).await?;
-        let catalog = self.db.catalog().await?;
+        // Only keys need the catalog: the rest must be told also while there is none to be had.
+        let keys = rows.columns.iter().any(|(_, ty)| *ty == DataType::Bytes);
+        let catalog = if keys { self.db.catalog().await? } else { Arc::default() };
         let (columns, rows) = crate::show::admin(rows, &catalog);
         if !columns.is_empty() {
             send(columns, rows, sink).await?;

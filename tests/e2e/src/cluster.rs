@@ -136,6 +136,11 @@ impl Cluster {
         self.dir.path().join(name).to_string_lossy().into_owned()
     }
 
+    /// The clock of nodes that are started from now on.
+    pub fn set_clock(&mut self, clock: &str) {
+        self.options.clock = clock.into();
+    }
+
     /// Starts a node that is down.
     pub fn start_node(&mut self, node: u64) {
         self.start_node_under(node, ":");
