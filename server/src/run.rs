@@ -25,7 +25,7 @@ use crate::incoming::incoming;
 use crate::limits::FileBudget;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
-use crate::storage::{DataFolder, LogStore, RocksState, StateOptions};
+use crate::storage::{Acquaintances, DataFolder, LogStore, RocksState, StateOptions};
 use crate::transport::{Identity, Receiver, Transport};
 use crate::wire;
 
@@ -142,8 +142,9 @@ impl Parts {
         let me = NodeId(config.node);
         let clock = Arc::new(NodeClock::new(config.node, voters, config.clock.clone()));
         let metrics = Arc::new(Metrics::default());
-        let identity =
-            Identity { node: config.node, cluster_id: folder.cluster_id().to_string(), peers: config.peers.clone() };
+        let acquaintances = Arc::new(Acquaintances::open(folder.path(), config.node, folder.name())?);
+        let cluster_id = folder.cluster_id().to_string();
+        let identity = Identity { node: config.node, cluster_id, peers: config.peers.clone(), acquaintances };
         let transport = Arc::new(Transport::new(identity, metrics.clone()));
         let replies = Arc::new(Replies::default());
 

@@ -9,7 +9,7 @@
 //! other by mistake find out.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub enum IdentityError {
     /// The file system refused.
     #[error("could not {what} {}: {source}", path.display())]
     Io {
-        /// `create`, `lock`, `read` or `write`.
+        /// `create`, `lock`, `name`, `read` or `write`.
         what: &'static str,
         /// What was touched.
         path: PathBuf,
@@ -94,6 +94,8 @@ struct Identity {
     node: u64,
     cluster_id: String,
     nodes: Vec<u64>,
+    /// A random name, made with the folder.
+    folder: String,
     /// The stores were made: from then on a log that is not there is a log that was lost.
     #[serde(default)]
     has_stores: bool,
@@ -119,9 +121,15 @@ impl DataFolder {
             Ok(text) => serde_json::from_slice(&text)
                 .map_err(|err| IdentityError::Damaged { path: file.clone(), why: err.to_string() })?,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                let cluster_id = cluster_id(peers);
-                let identity = Identity { format: FORMAT, node, cluster_id, nodes: wanted.clone(), has_stores: false };
-                write(path, &file, &identity)?;
+                let identity = Identity {
+                    format: FORMAT,
+                    node,
+                    cluster_id: cluster_id(peers),
+                    nodes: wanted.clone(),
+                    folder: random_name().map_err(io("name", path))?,
+                    has_stores: false,
+                };
+                write(path, &identity)?;
                 identity
             }
             Err(err) => return Err(io("read", &file)(err)),
@@ -149,7 +157,12 @@ impl DataFolder {
             return Ok(());
         }
         self.identity.has_stores = true;
-        write(&self.path, &self.path.join("IDENTITY"), &self.identity)
+        write(&self.path, &self.identity)
+    }
+
+    /// The folder's random name: 16 hexadecimal digits.
+    pub fn name(&self) -> &str {
+        &self.identity.folder
     }
 
     /// The folder.
@@ -173,7 +186,7 @@ impl DataFolder {
     }
 }
 
-fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> IdentityError + 'a {
+pub(super) fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> IdentityError + 'a {
     move |source| IdentityError::Io { what, path: path.to_path_buf(), source }
 }
 
@@ -188,15 +201,26 @@ fn lock(folder: &Path) -> Result<File, IdentityError> {
     }
 }
 
-/// Writes the file so that a crash leaves it whole or absent.
-fn write(folder: &Path, file: &Path, identity: &Identity) -> Result<(), IdentityError> {
-    let draft = folder.join("IDENTITY.new");
+fn write(folder: &Path, identity: &Identity) -> Result<(), IdentityError> {
     let mut text = serde_json::to_vec_pretty(identity).expect("an identity is plain JSON");
     text.push(b'\n');
-    let written = File::create(&draft).and_then(|mut out| out.write_all(&text).and_then(|()| out.sync_all()));
+    write_file(folder, "IDENTITY", &text)
+}
+
+/// Writes a small file so that a crash leaves the old or the new one, whole.
+pub(super) fn write_file(folder: &Path, name: &str, text: &[u8]) -> Result<(), IdentityError> {
+    let (draft, file) = (folder.join(format!("{name}.new")), folder.join(name));
+    let written = File::create(&draft).and_then(|mut out| out.write_all(text).and_then(|()| out.sync_all()));
     written.map_err(io("write", &draft))?;
-    fs::rename(&draft, file).map_err(io("write", file))?;
+    fs::rename(&draft, &file).map_err(io("write", &file))?;
     File::open(folder).and_then(|dir| dir.sync_all()).map_err(io("write", folder))
+}
+
+/// 16 hexadecimal digits of the operating system's randomness.
+fn random_name() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
 }
 
 /// A name for the cluster with these peers: FNV-1a over the sorted list.
@@ -266,7 +290,7 @@ mod tests {
         let one = peers("1=a:1");
         fs::write(dir.path().join("IDENTITY"), "{").unwrap();
         assert!(matches!(DataFolder::open(dir.path(), 1, &one), Err(IdentityError::Damaged { .. })));
-        let newer = r#"{"format":99,"node":1,"cluster_id":"x","nodes":[1]}"#;
+        let newer = r#"{"format":99,"node":1,"cluster_id":"x","nodes":[1],"folder":"f"}"#;
         fs::write(dir.path().join("IDENTITY"), newer).unwrap();
         assert!(matches!(DataFolder::open(dir.path(), 1, &one), Err(IdentityError::Format { found: 99, .. })));
     }

@@ -6,8 +6,8 @@
 //!
 //! - A link connects, says hello, and sends a batch whenever something is queued, and at least every
 //!   [`link::HEARTBEAT`], because each batch also carries the sender's clock (see `truetime::compare`).
-//! - The receiver checks the hello: another cluster, another format, another peer list or a false
-//!   name are refused with a reason that both sides log and `SHOW NODES` shows.
+//! - The receiver checks the hello: another cluster, another format, another peer list, a false name or
+//!   a data folder other than before are refused with a reason that both sides log and `SHOW NODES` shows.
 //! - Nothing is repeated here. Consensus and gateways repeat what got no answer, so a full queue
 //!   or a broken stream loses messages and nothing else.
 //! - Bytes that do not decode end the stream: they are logged and counted, never a panic.
@@ -28,6 +28,7 @@ use crate::clock::NodeClock;
 use crate::config::Peers;
 use crate::gateway::Replies;
 use crate::metrics::Metrics;
+use crate::storage::Acquaintances;
 
 pub use link::Link;
 pub use receive::Receiver;
@@ -48,6 +49,8 @@ pub struct Hello {
     pub format: u32,
     /// The peer list it was started with.
     pub nodes: Vec<(u64, String)>,
+    /// The data folder of each node that it knows of, its own among them.
+    pub folders: BTreeMap<u64, String>,
 }
 
 /// What travels at once.
@@ -78,13 +81,21 @@ pub struct Identity {
     pub cluster_id: String,
     /// The peer list it was started with.
     pub peers: Peers,
+    /// The data folders of this node and of those it has met.
+    pub acquaintances: Arc<Acquaintances>,
 }
 
 impl Identity {
     /// The first words on a stream.
     pub fn hello(&self) -> Hello {
         let nodes = self.peers.iter().map(|(node, address)| (node, address.to_string())).collect();
-        Hello { node: self.node, cluster_id: self.cluster_id.clone(), format: FORMAT, nodes }
+        Hello {
+            node: self.node,
+            cluster_id: self.cluster_id.clone(),
+            format: FORMAT,
+            nodes,
+            folders: self.acquaintances.known(),
+        }
     }
 
     /// Why a peer with this hello is not one of ours, if so.

@@ -10,12 +10,13 @@ use tonic::Status;
 use truetime::{ClockSpec, Interval};
 use txn::NodeMessage;
 
-use super::{Batch, Transport};
+use super::{Batch, Hello, Transport};
 use crate::clock::NodeClock;
 use crate::engine::EngineHandle;
 use crate::gateway::Replies;
 use crate::gateway::admin::check_epsilon;
 use crate::metrics::{Metrics, add};
+use crate::storage::Stranger;
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,11 +60,27 @@ impl Receiver {
             self.log_refusal(hello.node, &reason);
             return Err(Status::failed_precondition(reason));
         }
+        self.meet(&hello)?;
         self.batch(hello.node, first).await?;
         while let Some(batch) = batches.next().await {
             self.batch(hello.node, batch?).await?;
         }
         Ok(())
+    }
+
+    /// Whether the peer, and this node, still have the folders that they had.
+    fn meet(&self, hello: &Hello) -> Result<(), Status> {
+        let folder = hello.folders.get(&hello.node);
+        let folder = folder.ok_or_else(|| Status::invalid_argument("a hello must name the sender's data folder"))?;
+        match self.transport.identity().acquaintances.meet(hello.node, folder, &hello.folders) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Stranger::Peer(reason))) => {
+                self.log_refusal(hello.node, &reason);
+                Err(Status::failed_precondition(reason))
+            }
+            Ok(Err(Stranger::Me(reason))) => crate::fatal(&reason),
+            Err(err) => crate::fatal(&err.to_string()),
+        }
     }
 
     /// Changes this node's clock source for another node's administrator.

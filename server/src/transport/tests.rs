@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paxos::{GroupId, NodeId};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -16,16 +17,24 @@ use crate::config::Peers;
 use crate::engine::{EngineHandle, Event, Events};
 use crate::gateway::Replies;
 use crate::metrics::{Metrics, get};
+use crate::storage::Acquaintances;
 
 struct Node {
     transport: Arc<Transport>,
     clock: Arc<NodeClock>,
     metrics: Arc<Metrics>,
     events: Events,
+    _home: TempDir,
+}
+
+fn identity(node: u64, cluster_id: &str, peers: &Peers, home: &TempDir) -> Identity {
+    let acquaintances = Arc::new(Acquaintances::open(home.path(), node, &format!("folder{node}")).unwrap());
+    Identity { node, cluster_id: cluster_id.into(), peers: peers.clone(), acquaintances }
 }
 
 fn node(id: u64, cluster_id: &str, peers: &Peers, listener: TcpListener) -> Node {
-    let identity = Identity { node: id, cluster_id: cluster_id.into(), peers: peers.clone() };
+    let home = tempfile::tempdir().unwrap();
+    let identity = identity(id, cluster_id, peers, &home);
     let metrics = Arc::new(Metrics::default());
     let transport = Arc::new(Transport::new(identity, metrics.clone()));
     let clock = Arc::new(NodeClock::new(id, peers.ids(), ClockSpec::fixed(1_000_000)));
@@ -36,7 +45,7 @@ fn node(id: u64, cluster_id: &str, peers: &Peers, listener: TcpListener) -> Node
     let server = Server::builder().add_service(crate::wire::peer::service(Arc::new(receiver)));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     transport.start(&clock, &replies);
-    Node { transport, clock, metrics, events }
+    Node { transport, clock, metrics, events, _home: home }
 }
 
 async fn pair(clusters: [&str; 2]) -> [Node; 2] {
@@ -118,7 +127,8 @@ async fn garbage_ends_the_stream_and_is_counted() {
 #[test]
 fn a_stranger_is_told_what_differs() {
     let peers: Peers = "1=a:1,2=b:2,3=c:3".parse().unwrap();
-    let me = Identity { node: 1, cluster_id: "c".into(), peers };
+    let home = tempfile::tempdir().unwrap();
+    let me = identity(1, "c", &peers, &home);
     let good = Hello { node: 2, ..me.hello() };
     assert_eq!(me.refuse(&good), None);
     for (hello, part) in [

@@ -20,12 +20,24 @@ const STATUS_BYTES_MAX: usize = 64 << 20;
 
 fn hello(hello: Hello) -> v1::PeerHello {
     let nodes = hello.nodes.into_iter().map(|(node, address)| v1::NodeAddress { node, address }).collect();
-    v1::PeerHello { node: hello.node, cluster_id: hello.cluster_id, format: hello.format, nodes }
+    v1::PeerHello {
+        node: hello.node,
+        cluster_id: hello.cluster_id,
+        format: hello.format,
+        nodes,
+        folders: hello.folders.into_iter().collect(),
+    }
 }
 
 fn hello_from(hello: v1::PeerHello) -> Hello {
     let nodes = hello.nodes.into_iter().map(|node| (node.node, node.address)).collect();
-    Hello { node: hello.node, cluster_id: hello.cluster_id, format: hello.format, nodes }
+    Hello {
+        node: hello.node,
+        cluster_id: hello.cluster_id,
+        format: hello.format,
+        nodes,
+        folders: hello.folders.into_iter().collect(),
+    }
 }
 
 fn batch(batch: Batch) -> v1::PeerBatch {
@@ -113,6 +125,7 @@ mod tests {
                 cluster_id: "c".into(),
                 format: 2,
                 nodes: vec![(1, "a:1".into()), (2, "b:2".into())],
+                folders: [(1, "f".to_string())].into(),
             }),
             earliest: Timestamp::from_nanos(3),
             latest: Timestamp::from_nanos(4),

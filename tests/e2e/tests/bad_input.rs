@@ -130,6 +130,42 @@ fn a_node_with_another_peer_list_is_kept_out() {
 }
 
 #[test]
+fn a_node_that_lost_its_disk_is_kept_out() {
+    let mut cluster = Cluster::start();
+    let mut s = cluster.session(1);
+    s.must("CREATE TABLE t (id BIGINT PRIMARY KEY)");
+    s.must("INSERT INTO t VALUES (1)");
+    // All of it: it comes with another folder than its peers know.
+    cluster.kill(3);
+    std::fs::rename(cluster.data(3), cluster.path("lost")).expect("the folder goes");
+    cluster.start_node(3);
+    assert_eq!(cluster.reap(3), 1, "the node is told, and stops:\n{}", cluster.log(3));
+    assert!(cluster.log(3).contains("node 3 has lost its data folder"), "{}", cluster.log(3));
+    s.must("INSERT INTO t VALUES (2)");
+    // Only the log: it knows by itself.
+    std::fs::remove_dir_all(cluster.data(3)).expect("the new folder goes");
+    std::fs::rename(cluster.path("lost"), cluster.data(3)).expect("the old folder returns");
+    let log = cluster.data(3).join("log");
+    std::fs::rename(&log, cluster.path("log3")).expect("the log goes");
+    cluster.start_node(3);
+    assert_eq!(cluster.reap(3), 1);
+    assert!(
+        cluster.log(3).contains("log is gone") || cluster.log(3).contains("is gone, and with it"),
+        "{}",
+        cluster.log(3)
+    );
+    // With everything back it is one of them again, and caught up.
+    std::fs::rename(cluster.path("log3"), &log).expect("the log returns");
+    cluster.start_node(3);
+    cluster.kill(1);
+    let mut s = cluster.session(3);
+    eventually(Duration::from_secs(20), "node 3 answers", || {
+        let rows = s.query("SELECT count(*) FROM t").ok()?.rows;
+        (rows == [["2"]]).then_some(())
+    });
+}
+
+#[test]
 fn nobody_there() {
     let port = free_ports(1)[0];
     refused(&["sql", "--connect", &format!("127.0.0.1:{port}"), "-e", "SELECT 1"], &["connect"]);
