@@ -21,12 +21,12 @@
 //! | writes of a transaction | 64 MiB; key 8 KiB, value 10 MiB | `TXN_BYTES_MAX` and its like | 54000 |
 //! | what a statement sorts, groups or keeps | 64 MiB | `WORK_BYTES_MAX`, `RESULT_BYTES_MAX` | 53200; 54000 |
 //! | a page of a read | 1 MiB from a group, 4 MiB in all | `READ_BYTES_MAX`, `page_bytes_max` | the next page is asked for |
-//! | rows on their way to a client | 16 messages of 256 KiB | `MESSAGES_QUEUED_MAX`, `CHUNK_BYTES` | the statement waits for its client |
+//! | rows on their way to a client | 2 MiB (a larger row goes alone) | `KIB_QUEUED_MAX` | the statement waits for its client |
 //! | what waits for the engine | 16,384 events; 128 MiB from peers | `EVENTS_QUEUED_MAX`, `EVENTS_BYTES_MAX` | gateways try again, peers' streams wait |
 //! | requests of a group that wait for locks or safe time | 16,384 | `waiting_requests_max` | the gateway tries again, then 57P03 |
 //! | proposals of a group in flight | 2048 records; 4096 slots, 64 MiB | `PROPOSALS_MAX`, `inflight_slots_max`, `QUEUE_BYTES_MAX` | commits wait in their transactions |
 //! | log writes that wait for the disk | 128 MiB | `LOG_QUEUE_BYTES_MAX` | the engine waits, and with it everything above |
-//! | messages for a peer | 64 MiB; 256 KiB while it is away | `QUEUE_BYTES_MAX` of the link | dropped: senders repeat them |
+//! | messages for a peer | 64 MiB and one more; 256 KiB while it is away | `QUEUE_BYTES_MAX` of the link | dropped: senders repeat them |
 //! | a batch of a peer | 80 MiB | `BATCH_BYTES_MAX` | the stream ends, and begins anew |
 //! | a snapshot on its way to a peer | one chunk of 512 KiB, acknowledged | `CHUNK_BYTES` | the sender waits |
 //! | the log in memory, by group | 1000 slots below the applied one, 64 MiB | `KEEP_SLOTS`, `KEEP_BYTES_MAX` | laggards get a snapshot |

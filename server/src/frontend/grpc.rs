@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use proto::v1::client_message::Body as Asked;
 use proto::v1::database_server::{Database, DatabaseServer};
@@ -25,8 +25,7 @@ use proto::v1::{
 use sql::sink::{ColumnInfo, Completion, Notice, Sink};
 use sql::types::Datum;
 use sql::{SessionState, SqlError};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use txn::client::ClientError;
@@ -43,8 +42,10 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 const SQL_BYTES_MAX: usize = 16 << 20;
 /// Rows of one message, in bytes, about.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Messages that may wait for a client to read them.
+/// Messages that leave together.
 const MESSAGES_QUEUED_MAX: usize = 16;
+/// What may wait for a client to read it, in KiB; each message counts as one at least. A larger one goes alone.
+const KIB_QUEUED_MAX: u32 = 2048;
 
 /// How many sessions there may be.
 #[derive(Clone, Debug)]
@@ -57,7 +58,8 @@ pub struct SessionLimit {
 
 type SqlDatabase = sql::Database<GatewayEngine>;
 type SqlSession = sql::Session<GatewayEngine>;
-type Out = mpsc::Sender<Result<ServerMessage, Status>>;
+/// Each message with its room in the queue, which is free again once the message is taken.
+type Out = mpsc::Sender<(ServerMessage, OwnedSemaphorePermit)>;
 
 /// The `Database` service of a node.
 pub struct DatabaseService {
@@ -133,7 +135,7 @@ impl Database for DatabaseService {
             let only = futures::stream::once(async { Ok(ServerMessage { body: Some(error) }) });
             return Ok(Response::new(Box::pin(only)));
         }
-        let (out, answers) = mpsc::channel(MESSAGES_QUEUED_MAX);
+        let (out, answers) = mpsc::channel(KIB_QUEUED_MAX as usize);
         let session = self.database.session();
         let hello = self.hello();
         let asked = request.into_inner();
@@ -141,7 +143,8 @@ impl Database for DatabaseService {
         tokio::spawn(async move {
             let _counted = counted;
             let place = Arc::new(Place::new(engine.admission().clone()));
-            let sink = WireSink { out: out.clone(), ready: Vec::new(), started: Instant::now(), place };
+            let room = Arc::new(Semaphore::new(KIB_QUEUED_MAX as usize));
+            let sink = WireSink { out: out.clone(), room, ready: Vec::new(), started: Instant::now(), place };
             let talk = Conversation { session, asked, sink, engine };
             tokio::select! {
                 () = talk.run(hello) => {}
@@ -149,7 +152,7 @@ impl Database for DatabaseService {
                 () = out.closed() => {}
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers).map(|(message, _)| Ok(message)))))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
@@ -308,6 +311,7 @@ fn gone() -> SqlError {
 /// Turns a session's results into messages.
 struct WireSink {
     out: Out,
+    room: Arc<Semaphore>,
     /// Messages that leave with the next one that waits for the client.
     ready: Vec<ServerMessage>,
     /// When the statement began.
@@ -323,17 +327,19 @@ impl WireSink {
 
     async fn flush(&mut self) -> Result<(), SqlError> {
         for message in self.ready.drain(..) {
-            match self.out.try_send(Ok(message)) {
-                Ok(()) => {}
-                Err(TrySendError::Full(message)) => {
-                    let working = self.place.is_held();
+            let kib = u32::try_from(message.encoded_len() >> 10).unwrap_or(u32::MAX).clamp(1, KIB_QUEUED_MAX);
+            let mut waited = false;
+            let room = match self.room.clone().try_acquire_many_owned(kib) {
+                Ok(room) => room,
+                Err(_) => {
+                    waited = self.place.is_held();
                     self.place.leave();
-                    self.out.send(message).await.map_err(|_| gone())?;
-                    if working {
-                        self.place.take();
-                    }
+                    self.room.clone().acquire_many_owned(kib).await.map_err(|_| gone())?
                 }
-                Err(TrySendError::Closed(_)) => return Err(gone()),
+            };
+            self.out.send((message, room)).await.map_err(|_| gone())?;
+            if waited {
+                self.place.take();
             }
         }
         Ok(())

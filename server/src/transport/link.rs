@@ -24,6 +24,8 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 const QUEUE_OFFLINE_BYTES_MAX: usize = 256 << 10;
 /// A batch ends with the message that reaches this size.
 const BATCH_BYTES: usize = 2 << 20;
+/// The largest message: what a peer reads, less the rest of a batch.
+const MESSAGE_BYTES_MAX: usize = super::BATCH_BYTES_MAX - BATCH_BYTES - (1 << 20);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -85,8 +87,15 @@ impl Link {
         let bytes_max = if queue.online { QUEUE_BYTES_MAX } else { QUEUE_OFFLINE_BYTES_MAX };
         let mut dropped = 0;
         for message in messages {
-            // A single message is taken whatever its size, or it could never be sent.
-            if queue.bytes > 0 && queue.bytes + message.len() > bytes_max {
+            if message.len() > MESSAGE_BYTES_MAX {
+                // The stream would break, and break again with each repetition.
+                tracing::error!(peer = self.node, bytes = message.len(), "a message is too large to be sent");
+                dropped += 1;
+                continue;
+            }
+            // While there is any room, a message is taken whatever its size: one that fills the queue alone
+            // would never find it empty enough.
+            if queue.bytes >= bytes_max {
                 dropped += 1;
                 continue;
             }

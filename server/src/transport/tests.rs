@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use paxos::{GroupId, NodeId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use truetime::{ClockSpec, Timestamp};
-use txn::NodeMessage;
+use txn::client::ClientInput;
+use txn::{Mutation, NodeMessage, Request, RequestBody};
 
-use super::{FORMAT, Hello, Identity, Receiver, Transport};
+use super::{BATCH_BYTES_MAX, FORMAT, Hello, Identity, Receiver, Transport};
 use crate::clock::NodeClock;
 use crate::config::Peers;
-use crate::engine::{EngineHandle, Event, Events};
-use crate::gateway::Replies;
+use crate::engine::{EVENTS_BYTES_MAX, EngineHandle, Event, Events};
+use crate::gateway::{Inbox, Replies};
 use crate::metrics::{Metrics, get};
 use crate::storage::Acquaintances;
 
@@ -23,6 +25,7 @@ struct Node {
     transport: Arc<Transport>,
     clock: Arc<NodeClock>,
     metrics: Arc<Metrics>,
+    replies: Arc<Replies>,
     events: Events,
     _home: TempDir,
 }
@@ -45,7 +48,7 @@ fn node(id: u64, cluster_id: &str, peers: &Peers, listener: TcpListener) -> Node
     let server = Server::builder().add_service(crate::wire::peer::service(Arc::new(receiver)));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     transport.start(&clock, &replies);
-    Node { transport, clock, metrics, events, _home: home }
+    Node { transport, clock, metrics, replies, events, _home: home }
 }
 
 async fn pair(clusters: [&str; 2]) -> [Node; 2] {
@@ -122,6 +125,162 @@ async fn garbage_ends_the_stream_and_is_counted() {
         arrived
     })
     .await;
+}
+
+/// A message of about so many bytes.
+fn large(bytes: usize) -> Bytes {
+    let writes = vec![Mutation { key: Bytes::from_static(b"k"), value: Some(Bytes::from(vec![7; bytes])) }];
+    let (txn, coordinator) = (txn::TxnId(1), GroupId(1));
+    let body = RequestBody::Prepare { txn, priority: txn::Priority::default(), leadership: None, writes, coordinator };
+    NodeMessage::Request(Request { id: 1, group: GroupId(1), body }).encode()
+}
+
+/// Node 1 here, and node 2 in a runtime of its own, which can be taken away with all its sockets.
+async fn with_mortal(peers: &Peers, listener: TcpListener, two: std::net::TcpListener) -> (Node, MortalNode) {
+    (node(1, "c", peers, listener), MortalNode::start(peers, two))
+}
+
+struct MortalNode {
+    runtime: Option<tokio::runtime::Runtime>,
+    node: Node,
+}
+
+impl MortalNode {
+    fn start(peers: &Peers, listener: std::net::TcpListener) -> MortalNode {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let node = {
+            let _inside = runtime.enter();
+            node(2, "c", peers, TcpListener::from_std(listener).unwrap())
+        };
+        MortalNode { runtime: Some(runtime), node }
+    }
+
+    fn die(mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+impl Drop for MortalNode {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn mortal_pair() -> (Node, MortalNode, Peers) {
+    let one = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let two = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addresses = [(1, one.local_addr().unwrap().to_string()), (2, two.local_addr().unwrap().to_string())];
+    let peers = Peers::new(addresses).unwrap();
+    let (one, two) = with_mortal(&peers, one, two).await;
+    (one, two, peers)
+}
+
+fn connected(node: &Node) -> bool {
+    node.transport.states().iter().all(|peer| peer.connected)
+}
+
+/// Whether a message that is sent again and again arrives.
+async fn gets_through(from: &Node, to: &Node) {
+    until(|| {
+        from.transport.send(to.transport.me(), vec![message(9).encode()]);
+        to.events.try_recv().is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_back_is_found_and_what_it_owed_is_given_up() {
+    let (one, two, peers) = mortal_pair().await;
+    until(|| connected(&one)).await;
+    let inbox = Arc::new(Inbox::default());
+    one.replies.register(5, NodeId(2), &inbox);
+    two.die();
+    // Whoever waits for an answer hears of the loss at once, not at the end of a timeout.
+    until(|| inbox.take() == [ClientInput::SendFailed { request: 5 }]).await;
+    until(|| !connected(&one)).await;
+    assert!(one.transport.drained(), "nothing is kept for a peer that is away");
+    let address = peers.address(2).unwrap();
+    let mut listener = None;
+    until(|| {
+        listener = std::net::TcpListener::bind(address).ok();
+        listener.is_some()
+    })
+    .await;
+    let two = MortalNode::start(&peers, listener.unwrap());
+    until(|| connected(&one) && connected(&two.node)).await;
+    gets_through(&one, &two.node).await;
+    gets_through(&two.node, &one).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_accepts_and_says_nothing_is_given_up() {
+    let one = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // As a stopped process, or a cut cable: the connection stands, and nobody is there.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [(1, one.local_addr().unwrap().to_string()), (2, silent.local_addr().unwrap().to_string())];
+    let peers = Peers::new(addresses).unwrap();
+    let one = node(1, "c", &peers, one);
+    let (socket, _) = silent.accept().await.unwrap();
+    let inbox = Arc::new(Inbox::default());
+    one.replies.register(5, NodeId(2), &inbox);
+    one.transport.send(NodeId(2), vec![message(1).encode()]);
+    until(|| inbox.take() == [ClientInput::SendFailed { request: 5 }]).await;
+    // It tries again.
+    drop(socket);
+    let (_socket, _) = silent.accept().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_and_breaks_nothing() {
+    let [one, two] = pair(["c", "c"]).await;
+    until(|| connected(&one)).await;
+    assert!(!one.transport.send(NodeId(2), vec![large(BATCH_BYTES_MAX)]));
+    assert_eq!(get(&one.metrics.messages_dropped), 1);
+    gets_through(&one, &two).await;
+    // The largest transaction there is does get through.
+    until(|| connected(&one)).await;
+    assert!(one.transport.send(NodeId(2), vec![large(txn::types::TXN_BYTES_MAX)]));
+    until(|| matches!(two.events.try_recv(), Ok(Event::Messages { bytes, .. }) if bytes > txn::types::TXN_BYTES_MAX))
+        .await;
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_keep_up_holds_its_peers_back() {
+    let [one, two] = pair(["c", "c"]).await;
+    until(|| connected(&one)).await;
+    // Nobody takes events at node 2: what it holds stays bounded, and so does the queue of node 1.
+    let one_mib = large(1 << 20);
+    let (mut last, mut unchanged) = (0, 0);
+    until(|| {
+        one.transport.send(NodeId(2), vec![one_mib.clone(); 8]);
+        let sent = get(&one.metrics.messages_sent);
+        unchanged = if sent == last { unchanged + 1 } else { 0 };
+        last = sent;
+        unchanged > 60
+    })
+    .await;
+    assert!(get(&one.metrics.messages_dropped) > 64);
+    let mut held = 0;
+    while let Ok(Event::Messages { bytes, .. }) = two.events.try_recv() {
+        held += bytes;
+        // Only what was there, not what comes in as room is made.
+        if held > EVENTS_BYTES_MAX {
+            break;
+        }
+    }
+    assert!(held > EVENTS_BYTES_MAX / 2, "{held} bytes had come");
+    let sent = get(&one.metrics.messages_sent) as usize * one_mib.len();
+    assert!(sent < 2 * EVENTS_BYTES_MAX + (256 << 20), "{sent} bytes were taken by queues and sockets");
+    // Once it keeps up, everything flows again.
+    until(|| {
+        while two.events.try_recv().is_ok() {}
+        one.transport.drained()
+    })
+    .await;
+    gets_through(&one, &two).await;
 }
 
 #[test]

@@ -201,3 +201,8 @@ async fn status(address: &str) -> Option<proto::v1::Counters> {
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).ok()?.connect().await.ok()?;
     DatabaseClient::new(channel).status(StatusRequest {}).await.ok()?.into_inner().counters
 }
+
+/// The counters of the node at an address, if it answers.
+pub fn counters(address: &str) -> Option<proto::v1::Counters> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?.block_on(status(address))
+}

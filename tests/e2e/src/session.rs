@@ -127,6 +127,18 @@ impl Session {
         })
     }
 
+    /// Sends SQL, and reads nothing of the answer.
+    pub fn ask(&mut self, sql: &str) {
+        let body = client_message::Body::Execute(v1::Execute { sql: sql.into(), parameters: Vec::new() });
+        let sent = self.runtime.block_on(async {
+            let sent = self.send.send(ClientMessage { body: Some(body) }).await;
+            // Lets the connection's task write it.
+            let _ = tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await;
+            sent
+        });
+        sent.expect("the session is open");
+    }
+
     /// Runs SQL that must succeed.
     pub fn must(&mut self, sql: &str) -> Statement {
         self.query(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"))

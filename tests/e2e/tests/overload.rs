@@ -120,3 +120,48 @@ fn the_sessions_memory_is_bounded_together() {
     s.must(&format!("INSERT INTO t VALUES (1, '{big}')"));
     assert_eq!(s.must("SELECT count(*) FROM t").rows, [["1"]]);
 }
+
+#[test]
+fn a_client_that_hangs_up_in_a_statement_leaves_no_locks() {
+    let cluster = Cluster::start();
+    accounts(&cluster);
+    let mut holder = cluster.session(1);
+    holder.must("BEGIN");
+    holder.must("UPDATE a SET v = 0 WHERE id = 1");
+    let mut goes = cluster.session(2);
+    goes.must("BEGIN");
+    goes.must("UPDATE a SET v = 0 WHERE id = 2");
+    // It waits for the holder's lock; then its process is gone, with the statement at work.
+    goes.limit = Duration::from_millis(300);
+    assert_eq!(goes.query("UPDATE a SET v = 0 WHERE id = 1").expect_err("it waits").sqlstate(), "08006");
+    drop(goes);
+    let begun = std::time::Instant::now();
+    cluster.session(3).must("UPDATE a SET v = v + 1 WHERE id = 2");
+    assert!(begun.elapsed() < Duration::from_secs(3), "the lock of a client that has gone: {:?}", begun.elapsed());
+    holder.must("COMMIT");
+    assert_eq!(cluster.session(1).must("SELECT v FROM a WHERE id IN (1, 2) ORDER BY id").rows, [["0"], ["101"]]);
+}
+
+#[test]
+fn clients_that_do_not_read_hold_back_themselves_and_nobody_else() {
+    // Fewer places than slow clients: they must not keep them.
+    let cluster = Cluster::start_with(options(&["--active-max", "4", "--queue-max", "4"]));
+    let mut s = cluster.session(1);
+    s.must("CREATE TABLE t (id BIGINT PRIMARY KEY, v TEXT)");
+    let big = "x".repeat(1 << 20);
+    for id in 0..48 {
+        s.must(&format!("INSERT INTO t VALUES ({id}, '{big}')"));
+    }
+    let before = e2e::crowd::counters(&cluster.address(1)).expect("a status").resident_bytes;
+    let mut slow: Vec<_> = (0..12).map(|_| cluster.session(1)).collect();
+    for session in &mut slow {
+        session.ask("SELECT v FROM t");
+    }
+    for _ in 0..20 {
+        assert_eq!(s.must("SELECT count(*) FROM t WHERE id < 5").rows, [["5"]]);
+    }
+    let grown = e2e::crowd::counters(&cluster.address(1)).expect("a status").resident_bytes.saturating_sub(before);
+    // 12 results of 48 MiB would be 576 MiB.
+    eprintln!("{} MiB for 12 clients that do not read 48 MiB each", grown >> 20);
+    assert!(grown < 250 << 20, "{} MiB for clients that do not read", grown >> 20);
+}
