@@ -28,12 +28,21 @@ pub mod storage;
 pub mod transport;
 pub mod wire;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// This version, as clients and peers see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Ends the process at once: the disk failed, or an invariant of it is broken. Nothing is flushed or
 /// handed over; what was promised is in the log (I14).
 pub fn fatal(why: &str) -> ! {
+    // One failed disk is met by several threads: the first says why, and nobody goes on.
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if SAID.swap(true, Ordering::SeqCst) {
+        loop {
+            std::thread::park();
+        }
+    }
     tracing::error!("the node stops: {why}");
     std::process::exit(1);
 }
