@@ -1,11 +1,38 @@
 //! The judge: reads a recorded history and says whether a strictly serializable database with
 //! Spanner's timestamps could have produced it, or shows what could not have been.
 //!
+//! ```text
+//!   events --> rules --> transactions --+--> lists, registers: dependencies --> graph: cycles
+//!                                       +--> linear: registers of one key
+//!                                       +--> timestamps: what Spanner promises of them
+//!                                       +--> sums: the bank, sets
+//! ```
+//!
+//! - [`rules`] checks that the history can prove anything, and pairs its events to transactions;
+//! - [`depend`] infers in which order versions of a key came, and who therefore depends on whom;
+//! - [`graph`] looks for cycles of dependencies, which no serial order could have, and tells the
+//!   shortest as a story;
+//! - [`linear`] looks for an order of the operations on one register that agrees with real time;
+//! - [`timestamps`] replays everything in the order of the timestamps that the database itself gave;
+//! - [`sums`] knows the workloads whose answers have a sum or a set to agree with.
+//!
+//! Each finds what the others cannot: dependencies need no timestamps and trust none, while the
+//! timestamps judge each answer exactly and in linear time.
+//!
 //! Pure: text in, verdict out. The simulator and the command line share it.
 
+pub mod depend;
+pub mod graph;
 pub mod history;
+pub mod linear;
+pub mod rules;
+pub mod sums;
+pub mod timestamps;
+
+use std::collections::BTreeMap;
 
 pub use history::{Event, Key, Kind, Op, Process, Value};
+pub use rules::{Fate, Txn};
 
 /// Something that cannot have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +46,51 @@ pub struct Anomaly {
 /// What a history proves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// What cannot have been. None: the history is valid.
+    /// What cannot have been, at most [`STORIES_MAX`] of each name. None: the history is valid.
     pub anomalies: Vec<Anomaly>,
+    /// How many of each name there are.
+    pub counts: BTreeMap<String, u64>,
     /// What was checked, with counts, in words: a line each.
     pub checked: Vec<String>,
+}
+
+/// So many anomalies of one name are told in full.
+pub const STORIES_MAX: u64 = 8;
+
+impl Verdict {
+    /// Nothing was found that cannot have been.
+    pub fn is_valid(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Notes an anomaly; its story is only told if few of its name were before.
+    pub(crate) fn found(&mut self, name: &str, story: impl FnOnce() -> String) {
+        let count = self.counts.entry(name.to_string()).or_insert(0);
+        *count += 1;
+        if *count <= STORIES_MAX {
+            self.anomalies.push(Anomaly { name: name.to_string(), story: story() });
+        }
+    }
+}
+
+/// Judges a history. Never panics, whatever the events are.
+pub fn judge(events: &[Event]) -> Verdict {
+    let mut verdict = Verdict::default();
+    let txns = rules::transactions(events, &mut verdict);
+    let committed = txns.iter().filter(|t| t.fate == Fate::Committed).count();
+    let aborted = txns.iter().filter(|t| t.fate == Fate::Aborted).count();
+    verdict.checked.push(format!(
+        "{} transactions: {committed} took effect, {aborted} certainly did not, {} are in doubt",
+        txns.len(),
+        txns.len() - committed - aborted
+    ));
+    if committed == 0 {
+        verdict.found("nothing-committed", || "no operation took effect: this history proves nothing".into());
+    }
+    let graph = depend::infer(&txns, &mut verdict);
+    graph.find_cycles(&txns, &mut verdict);
+    linear::check(&txns, &mut verdict);
+    timestamps::check(&txns, &mut verdict);
+    sums::check(events, &txns, &mut verdict);
+    verdict
 }

@@ -226,7 +226,8 @@ pub enum GroupError {
     /// No such group on this node; nothing was done.
     NoGroup,
     /// Too much at once, or the clock is not trusted, or the lease ran out: try again a little
-    /// later; nothing was done.
+    /// later. A read has done nothing; a commit may be under way, or even done, and only a later
+    /// answer or its status tells.
     Unavailable(String),
     /// The transaction is aborted and will never commit. Retry it from its start.
     Aborted(AbortReason),

@@ -264,6 +264,12 @@ impl Group {
                             self.hold(cx, ts, Outgoing { to: to.node, id: to.id, reply, lease_end: None });
                         }
                     }
+                    // Logged, so it may yet be chosen under the next leader: to say that nothing was
+                    // done would let the client call it aborted (I10, I13).
+                    (None, Some(_)) => commit.reply.iter().for_each(|to| {
+                        let why = "the leader changed while the commit was under way".to_string();
+                        cx.out.refuse(*to, GroupError::Unavailable(why));
+                    }),
                     _ => commit.reply.iter().for_each(|to| refuse(cx, *to)),
                 },
                 State::Prepare(prepare) => prepare.reply.iter().for_each(|to| refuse(cx, *to)),
