@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use server::config::StartArgs;
 use server::demo::DemoArgs;
-use shell::args::{SqlArgs, StatusArgs, WorkloadArgs};
+use shell::args::{CheckArgs, SqlArgs, StatusArgs, WorkloadArgs};
 use shell::out::Out;
 use shell::repl::ReplOptions;
 
@@ -27,6 +27,8 @@ enum Command {
     Sql(SqlArgs),
     /// Load, with a verdict on consistency
     Workload(WorkloadArgs),
+    /// Judges a recorded history: 0 valid, 1 an anomaly, 2 not a history
+    Check(CheckArgs),
     /// Every node: address, clock, groups, counters
     Status(StatusArgs),
 }
@@ -56,6 +58,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Start(args) => server::run::run(args).await.map(|()| 0),
         Command::Sql(args) => shell::repl::run(ReplOptions::from(&args)).await,
         Command::Workload(args) => shell::workload::run(&args.workload).await,
+        Command::Check(args) => shell::check::run(&args, &mut Out::stdout(), &mut Out::stderr()),
         Command::Status(args) => shell::status::run(&args, &mut Out::stdout(), &mut Out::stderr()).await,
     }
 }

@@ -66,6 +66,17 @@ pub struct StatusArgs {
     pub format: Format,
 }
 
+/// `meridian check`
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The history: a line of JSON for each event; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The form of the verdict
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    pub report: Report,
+}
+
 /// `meridian workload`
 #[derive(Args, Clone, Debug)]
 pub struct WorkloadArgs {

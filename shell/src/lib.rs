@@ -1,7 +1,8 @@
-//! Everything on the client's side of the wire: the gRPC client, the SQL shell, the workloads and
-//! `meridian status`. The `meridian` binary parses [`args`] and calls into here.
+//! Everything on the client's side of the wire: the gRPC client, the SQL shell, the workloads,
+//! `meridian check` and `meridian status`. The `meridian` binary parses [`args`] and calls into here.
 
 pub mod args;
+pub mod check;
 pub mod client;
 pub mod format;
 pub mod last;

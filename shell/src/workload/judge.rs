@@ -9,7 +9,7 @@ use check::{Event, Verdict};
 use serde_json::{Value, json};
 
 use super::history::{self, Recorder};
-use super::{seam, tables};
+use super::tables;
 use crate::args::JudgeArgs;
 use crate::client::{Client, ClientOptions};
 use crate::out::Out;
@@ -122,7 +122,7 @@ pub async fn judge(
     let work = tokio::task::spawn_blocking(move || {
         let events = recorder.events()?;
         let began = Instant::now();
-        let mut verdict = seam::judge(&events);
+        let mut verdict = check::judge(&events);
         verdict.anomalies.extend(audit(&events));
         let broken = history::faults(&events).into_iter().map(|story| ("broken history", story));
         let impossible = violations.into_iter().map(|story| ("impossible answer", story));

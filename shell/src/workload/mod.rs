@@ -49,7 +49,6 @@ pub mod meter;
 pub mod outcome;
 pub mod plan;
 pub mod run;
-mod seam;
 pub mod session;
 pub mod tables;
 pub mod tally;
