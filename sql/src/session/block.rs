@@ -1,11 +1,13 @@
 //! Transaction blocks: BEGIN, COMMIT, ROLLBACK.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use truetime::Timestamp;
 
 use super::{Session, SessionState};
 use crate::SqlError;
+use crate::catalog::Catalog;
 use crate::engine::{Engine, ReadBound, Transaction};
 use crate::parse::{Begin, TimeExpr};
 use crate::sink::{Completion, Notice, Sink};
@@ -41,6 +43,8 @@ pub(super) struct ReadOnly {
     /// `Strong` until the first read has chosen.
     pub(super) bound: ReadBound,
     pub(super) now: Timestamp,
+    /// The tables as of its timestamp, once a statement had to read them.
+    pub(super) catalog: OnceLock<Arc<Catalog>>,
 }
 
 /// 25P02.
@@ -115,7 +119,7 @@ impl<E: Engine> Session<E> {
                 Some(time) => ReadBound::At(self.timestamp(time)?),
                 None => ReadBound::Strong,
             };
-            self.block = Block::ReadOnly(ReadOnly { bound, now });
+            self.block = Block::ReadOnly(ReadOnly { bound, now, catalog: OnceLock::new() });
         } else {
             self.block = Block::Open(Open { txn: self.db.engine().begin(None), now, tables: BTreeMap::new() });
         }

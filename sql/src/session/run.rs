@@ -6,7 +6,7 @@ use std::sync::Arc;
 use truetime::Timestamp;
 
 use super::Session;
-use super::block::{Block, aborted};
+use super::block::{Block, ReadOnly, aborted};
 use super::database::Cached;
 use crate::SqlError;
 use crate::catalog::CATALOG_LEASE_NS;
@@ -184,9 +184,16 @@ impl<E: Engine> Session<E> {
     /// The plan of a statement, the cached one if the catalog has not changed since.
     pub(super) async fn plan(&self, cached: &Cached) -> Result<Arc<Planned>, SqlError> {
         let at = self.read_time(&cached.statement)?;
-        let catalog = match at {
-            Some(at) => self.db.catalog_at(at).await?,
-            None => self.db.catalog().await?,
+        let catalog = match (at, &self.block) {
+            (Some(at), Block::ReadOnly(block)) => match block.catalog.get() {
+                Some(catalog) => Arc::clone(catalog),
+                None => {
+                    let catalog = self.db.catalog_at(at).await?;
+                    Arc::clone(block.catalog.get_or_init(|| catalog))
+                }
+            },
+            (Some(at), _) => self.db.catalog_at(at).await?,
+            (None, _) => self.db.catalog().await?,
         };
         if let Some(planned) = &cached.planned
             && planned.version == catalog.version
@@ -240,6 +247,11 @@ impl<E: Engine> Session<E> {
             return self.autocommit(planned, &params, sink).await;
         }
         let (bound, now) = match &self.block {
+            // One group may answer at a time long past, if nothing was written to it since: good for
+            // one statement, but the next one may read another group.
+            Block::ReadOnly(ReadOnly { bound: ReadBound::Strong, now, .. }) => {
+                (ReadBound::At(engine.now().latest), *now)
+            }
             Block::ReadOnly(block) => (block.bound, block.now),
             _ => (at.map_or(ReadBound::Strong, ReadBound::At), engine.now().latest),
         };
