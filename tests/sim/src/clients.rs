@@ -12,7 +12,23 @@ use crate::counters::Counters;
 use crate::history::{Attempt, Ending, History, Seen, SnapshotRead};
 use crate::plan::{self, Kind, Plan, Pool, ReadWritePlan, When};
 use crate::rng::chance;
+use crate::sql::host::{SqlAnswer, SqlCall};
+use crate::sql::programs::Book;
 use crate::trace::ms_of;
+
+/// Whoever sits at a connection to a gateway.
+pub trait Actor {
+    /// The gateway that it is connected to.
+    fn gateway(&self) -> NodeId;
+    /// Whether it has left.
+    fn has_left(&self) -> bool;
+    /// In a few words, for a report of what does not end.
+    fn describe(&self) -> String;
+    /// Its pause is over.
+    fn wake(&mut self, now: i64, shared: &mut Shared) -> Act;
+    /// Its gateway answered, or is given up.
+    fn answer(&mut self, now: i64, answer: Answer, shared: &mut Shared) -> Act;
+}
 
 /// What a client asks of its gateway.
 #[derive(Clone, Debug)]
@@ -29,6 +45,10 @@ pub enum Call {
     Snapshot(Vec<ReadOp>, When, Option<NodeId>),
     /// How did this transaction end?
     Status(TxnId),
+    /// A text for the SQL session.
+    Sql(SqlCall),
+    /// How did the last SQL call end that was not answered? Of this transaction, if its name is known.
+    SqlStatus(Option<TxnId>),
 }
 
 /// What a gateway answers.
@@ -63,6 +83,8 @@ pub enum Answer {
     TooOld(Option<Timestamp>),
     /// The call itself is said to be wrong, which it never is.
     Wrong(String),
+    /// What the SQL session returned.
+    Sql(Box<SqlAnswer>),
     /// The connection broke, or the client gave up waiting.
     Broken,
 }
@@ -99,6 +121,8 @@ pub enum Act {
 pub struct Shared {
     /// What they saw.
     pub history: History,
+    /// The same of those that talk SQL, and what they draw from.
+    pub sql: Book,
     /// What they draw from.
     pub pool: Pool,
     /// Rare states.
@@ -171,28 +195,6 @@ impl Client {
             priority: None,
             attempt: None,
             invoked: 0,
-        }
-    }
-
-    /// Whether it has left.
-    pub fn has_left(&self) -> bool {
-        matches!(self.state, State::Left)
-    }
-
-    /// In a few words, for a report of what does not end.
-    pub fn describe(&self) -> String {
-        let txn = self.attempt.as_ref().map_or(String::new(), |a| format!(", transaction {}", a.txn));
-        format!("client {} at {}: {:?}, try {}{txn}", self.id, self.gateway, self.state, self.tries)
-    }
-
-    /// Its pause is over.
-    pub fn wake(&mut self, now: i64, shared: &mut Shared) -> Act {
-        match &self.state {
-            State::Idle => self.next_plan(now, shared),
-            State::Retrying => self.start(now, shared),
-            State::Doubting => self.ask(shared),
-            State::Reading(step) => self.step(*step, shared),
-            other => unreachable!("a client waits in no such state: {other:?}"),
         }
     }
 
@@ -288,8 +290,74 @@ impl Client {
         }
     }
 
-    /// Its gateway answered, or is given up.
-    pub fn answer(&mut self, now: i64, answer: Answer, shared: &mut Shared) -> Act {
+    fn ask(&mut self, shared: &mut Shared) -> Act {
+        let txn = self.attempt().txn;
+        self.state = State::Asking;
+        shared.counters.hit("status asked");
+        Act::Call(Call::Status(txn))
+    }
+
+    fn end(&mut self, now: i64, ending: Ending, shared: &mut Shared) {
+        let mut attempt = self.attempt.take().expect("a transaction that has begun is written down");
+        attempt.ended = now;
+        attempt.ending = ending;
+        shared.history.attempts.push(attempt);
+    }
+
+    fn done(&mut self, shared: &Shared) -> Act {
+        self.plan = None;
+        self.state = State::Idle;
+        self.think(shared)
+    }
+
+    fn retry(&mut self, shared: &Shared) -> Act {
+        // What was set before the client is never given up: the run's own limit ends it.
+        let setup = matches!(&self.plan, Some(Plan::ReadWrite(plan)) if plan.is_setup());
+        if self.draws && !setup && (self.tries >= TRIES_MAX || shared.closing) {
+            return self.drop_plan(shared);
+        }
+        self.state = State::Retrying;
+        let most = shared.think_max_ns.max(1_000_000) << self.tries.min(5);
+        Act::Wait(self.rng.random_range(0..=most.min(300_000_000)))
+    }
+
+    fn drop_plan(&mut self, shared: &Shared) -> Act {
+        self.done(shared)
+    }
+
+    fn reconnect(&mut self, shared: &Shared) {
+        // Only the agenda of the auditor is bound to its gateways.
+        if self.draws {
+            self.gateway = shared.nodes[self.rng.random_range(0..shared.nodes.len())];
+        }
+    }
+}
+
+impl Actor for Client {
+    fn gateway(&self) -> NodeId {
+        self.gateway
+    }
+
+    fn has_left(&self) -> bool {
+        matches!(self.state, State::Left)
+    }
+
+    fn describe(&self) -> String {
+        let txn = self.attempt.as_ref().map_or(String::new(), |a| format!(", transaction {}", a.txn));
+        format!("client {} at {}: {:?}, try {}{txn}", self.id, self.gateway, self.state, self.tries)
+    }
+
+    fn wake(&mut self, now: i64, shared: &mut Shared) -> Act {
+        match &self.state {
+            State::Idle => self.next_plan(now, shared),
+            State::Retrying => self.start(now, shared),
+            State::Doubting => self.ask(shared),
+            State::Reading(step) => self.step(*step, shared),
+            other => unreachable!("a client waits in no such state: {other:?}"),
+        }
+    }
+
+    fn answer(&mut self, now: i64, answer: Answer, shared: &mut Shared) -> Act {
         if matches!(answer, Answer::Broken) {
             shared.counters.hit("connection lost");
             self.reconnect(shared);
@@ -409,54 +477,12 @@ impl Client {
             (state, answer) => unreachable!("client {} in {state:?} got {answer:?}", self.id),
         }
     }
-
-    fn ask(&mut self, shared: &mut Shared) -> Act {
-        let txn = self.attempt().txn;
-        self.state = State::Asking;
-        shared.counters.hit("status asked");
-        Act::Call(Call::Status(txn))
-    }
-
-    fn end(&mut self, now: i64, ending: Ending, shared: &mut Shared) {
-        let mut attempt = self.attempt.take().expect("a transaction that has begun is written down");
-        attempt.ended = now;
-        attempt.ending = ending;
-        shared.history.attempts.push(attempt);
-    }
-
-    fn done(&mut self, shared: &Shared) -> Act {
-        self.plan = None;
-        self.state = State::Idle;
-        self.think(shared)
-    }
-
-    fn retry(&mut self, shared: &Shared) -> Act {
-        // What was set before the client is never given up: the run's own limit ends it.
-        let setup = matches!(&self.plan, Some(Plan::ReadWrite(plan)) if plan.is_setup());
-        if self.draws && !setup && (self.tries >= TRIES_MAX || shared.closing) {
-            return self.drop_plan(shared);
-        }
-        self.state = State::Retrying;
-        let most = shared.think_max_ns.max(1_000_000) << self.tries.min(5);
-        Act::Wait(self.rng.random_range(0..=most.min(300_000_000)))
-    }
-
-    fn drop_plan(&mut self, shared: &Shared) -> Act {
-        self.done(shared)
-    }
-
-    fn reconnect(&mut self, shared: &Shared) {
-        // Only the agenda of the auditor is bound to its gateways.
-        if self.draws {
-            self.gateway = shared.nodes[self.rng.random_range(0..shared.nodes.len())];
-        }
-    }
 }
 
 /// The agenda of the client that reads everything once the cluster is at rest: through every
 /// node, at one timestamp each, and at those timestamps again through every other.
 pub fn final_reads(nodes: &[NodeId]) -> Vec<Plan> {
-    let everything = || vec![plan::read(txn::Span::all())];
+    let everything = || vec![plan::read(plan::everything())];
     let through = |node: &NodeId, ops, when| Plan::Snapshot { ops, when, gateway: Some(*node) };
     let strong = nodes.iter().map(|node| through(node, everything(), When::Strong));
     let banks = nodes.iter().map(|node| through(node, plan::all_of('b'), When::Strong));

@@ -2,6 +2,7 @@
 //! client, and the way of each reply to the operation that waits for it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use paxos::{GroupId, NodeId};
 use rand_chacha::ChaCha8Rng;
@@ -15,6 +16,7 @@ use txn::{RangeDescriptor, Reply, Request, RequestBody, Row, TxnId};
 use crate::clients::{Answer, Call};
 use crate::plan::When;
 use crate::rng::pick;
+use crate::sql::host::Host;
 
 /// What follows from an input.
 #[derive(Debug, Default)]
@@ -25,11 +27,15 @@ pub struct DeskOut {
     pub answers: Vec<(u64, u64, Answer)>,
     /// Commits that were sent, and the group that decides each.
     pub coordinators: Vec<(TxnId, GroupId)>,
+    /// Transactions that SQL sessions began, each with the client and its call.
+    pub begun: Vec<((u64, u64), TxnId)>,
 }
 
 /// The gateway of one process, and its sessions.
 pub struct Desk {
-    gateway: Gateway,
+    gateway: Arc<Mutex<Gateway>>,
+    /// Those of its clients that talk SQL.
+    sql: Host,
     nodes: Vec<NodeId>,
     sessions: BTreeMap<u64, Session>,
     /// Whose each request is.
@@ -55,35 +61,55 @@ enum Running {
 
 impl Desk {
     /// The gateway of a process that starts for the `incarnation`th time.
-    pub fn new(id: NodeId, nodes: Vec<NodeId>, options: GatewayOptions, incarnation: u64, rng: ChaCha8Rng) -> Desk {
-        let gateway = Gateway::new(id, nodes.clone(), options, incarnation << 32);
-        Desk { gateway, nodes, sessions: BTreeMap::new(), routes: BTreeMap::new(), rng }
+    pub fn new(
+        id: NodeId,
+        nodes: Vec<NodeId>,
+        options: GatewayOptions,
+        incarnation: u64,
+        now: Now,
+        rng: ChaCha8Rng,
+    ) -> Desk {
+        let gateway = Arc::new(Mutex::new(Gateway::new(id, nodes.clone(), options, incarnation << 32)));
+        let sql = Host::new(id, gateway.clone(), now);
+        Desk { gateway, sql, nodes, sessions: BTreeMap::new(), routes: BTreeMap::new(), rng }
+    }
+
+    fn gateway(&self) -> MutexGuard<'_, Gateway> {
+        self.gateway.lock().expect("nothing panics while it holds the gateway")
     }
 
     /// What the node knows of ranges and leaders.
     pub fn learn(&mut self, ranges: Vec<(RangeDescriptor, Option<NodeId>)>) {
         for (range, leader) in ranges {
             let group = range.group;
-            self.gateway.router.learn_range(range);
+            self.gateway().router.learn_range(range);
             if leader.is_some() {
-                self.gateway.router.learn_leader(group, leader);
+                self.gateway().router.learn_leader(group, leader);
             }
         }
     }
 
     /// When something is due, on the monotonic clock.
     pub fn wake_at_ns(&self) -> Option<i64> {
-        self.sessions.values().filter_map(|session| session.wake_at_ns).min()
+        let keys = self.sessions.values().filter_map(|session| session.wake_at_ns).min();
+        keys.into_iter().chain(self.sql.wake_at_ns()).min()
     }
 
     /// A client's call. `coordinator` is the group that decides the transaction whose status is asked.
     pub fn call(&mut self, now: Now, client: u64, seq: u64, call: Call, coordinator: Option<GroupId>) -> DeskOut {
         let mut out = DeskOut::default();
+        let call = match call {
+            Call::Sql(call) => {
+                self.sql.call(now, client, seq, call, &mut out);
+                return out;
+            }
+            call => call,
+        };
         let session = self.sessions.entry(client).or_default();
         session.seq = seq;
         let input = match call {
             Call::Begin(priority) => {
-                let (txn, fresh) = self.gateway.begin(now);
+                let (txn, fresh) = self.gateway().begin(now);
                 let priority = priority.unwrap_or(fresh);
                 self.replace(client, Some(Running::ReadWrite(Box::new(ReadWrite::new(txn, priority)))));
                 out.answers.push((client, seq, Answer::Begun(txn, priority)));
@@ -108,6 +134,7 @@ impl Desk {
                 self.replace(client, Some(Running::Other(Box::new(StatusQuery::new(txn, coordinator)))));
                 ClientInput::Tick
             }
+            Call::Sql(_) | Call::SqlStatus(_) => unreachable!("dealt with above, and by the world"),
             Call::Read(ops, mode) => ClientInput::Read { ops, mode },
             Call::Rollback => ClientInput::Rollback,
             Call::Commit(writes) => {
@@ -141,6 +168,8 @@ impl Desk {
         let mut out = DeskOut::default();
         if let Some(client) = self.routes.get(&request).copied() {
             self.run(now, client, ClientInput::Reply { request, reply }, &mut out);
+        } else {
+            self.sql.reply(now, request, reply, &mut out);
         }
         out
     }
@@ -153,12 +182,14 @@ impl Desk {
         for client in clients {
             self.run(now, client, ClientInput::Tick, &mut out);
         }
+        self.sql.tick(now, &mut out);
         out
     }
 
     /// A client is gone. Politely: the gateway noticed at once, and gives its transaction up.
     pub fn hang_up(&mut self, now: Now, client: u64, politely: bool) -> DeskOut {
         let mut out = DeskOut::default();
+        self.sql.hang_up(now, client, politely, &mut out);
         let session = self.sessions.get(&client);
         if politely && matches!(session, Some(Session { operation: Some(Running::ReadWrite(_)), .. })) {
             self.run(now, client, ClientInput::Rollback, &mut out);
@@ -178,9 +209,10 @@ impl Desk {
 
     fn run(&mut self, now: Now, client: u64, input: ClientInput, out: &mut DeskOut) {
         let Some(session) = self.sessions.get_mut(&client) else { return };
+        let gateway = &mut self.gateway.lock().expect("nothing panics while it holds the gateway");
         let ready: ClientReady = match &mut session.operation {
-            Some(Running::ReadWrite(rw)) => rw.step(now, &mut self.gateway, input),
-            Some(Running::Other(operation)) => operation.step(now, &mut self.gateway, input),
+            Some(Running::ReadWrite(rw)) => rw.step(now, gateway, input),
+            Some(Running::Other(operation)) => operation.step(now, gateway, input),
             None => return,
         };
         session.wake_at_ns = ready.wake_at_ns;

@@ -15,10 +15,11 @@
 //! | `network`, `disk`, `clock` | what surrounds a node |
 //! | `swarm`, `faults`, `nemesis` | what goes wrong |
 //! | `plan`, `clients`, `desk` | who uses the cluster, and through what |
+//! | `sql` | those who use it by SQL sessions, and a judge of their own |
 //! | `observe`, `history`, `check` | who watches, at every instant and at the end |
 //! | [`canary`] | the bugs that prove the above |
 //!
-//! What it leaves out: the SQL layer, placement, RocksDB, the wire and the operating system; those
+//! What it leaves out: placement, RocksDB, the wire and the operating system; those
 //! are tested by real processes. A message's bytes are the real ones.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +40,7 @@ mod plan;
 mod processes;
 mod rng;
 mod server;
+mod sql;
 mod swarm;
 mod trace;
 mod traffic;
@@ -82,7 +84,8 @@ pub fn run(seed: u64) -> Outcome {
 pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
     let mut world = World::new(seed, canary, verbose);
     // A node that finds its own invariant broken panics: that is a finding, not the end of the batch.
-    let result = catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| check::check(&world.shared.history))));
+    let result =
+        catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| judge(&world.shared, world.swarm.epsilon_ns))));
     let mut failure = match result {
         Ok(result) => result.err(),
         Err(panic) => {
@@ -92,7 +95,8 @@ pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
         }
     };
     let history = &world.shared.history;
-    let (commits, reads) = (history.commits(), history.snapshots.len() as u64);
+    let sql_commits = sql::judge::commits(&world.shared.sql.attempts);
+    let (commits, reads) = (history.commits() + sql_commits, history.snapshots.len() as u64);
     let doubts = world.shared.counters.get("commit in doubt") + world.shared.counters.get("connection lost");
     if failure.is_none() && world.swarm.is_calm() && doubts > 0 {
         failure = Some(format!("calm: {doubts} calls ended in doubt in a run without faults"));
@@ -112,6 +116,11 @@ pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
         elapsed_ns: world.elapsed_ns(),
         counters: std::mem::take(&mut world.shared.counters),
     }
+}
+
+fn judge(shared: &clients::Shared, epsilon_ns: i64) -> Result<(), String> {
+    check::check(&shared.history)?;
+    sql::judge::check(&shared.sql.attempts, epsilon_ns)
 }
 
 /// A run with fewer commits, or fewer reads, has tested nothing.

@@ -7,6 +7,7 @@ use txn::{NodeInput, NodeMessage, Request, RequestBody};
 use crate::faults::Fault;
 use crate::plan;
 use crate::rng::{log_uniform, pick};
+use crate::swarm::sql_key;
 use crate::world::{Event, World};
 
 const MS: i64 = 1_000_000;
@@ -162,7 +163,10 @@ impl World {
             return;
         }
         let kind = *pick(&mut self.nemesis, &['a', 'b', 'p', 'r', 's']);
-        let at = plan::key(kind, self.nemesis.random_range(0..self.swarm.keys * 2));
+        let mut at = plan::key(kind, self.nemesis.random_range(0..self.swarm.keys * 2));
+        if self.swarm.sql_clients > 0 && self.nemesis.random() {
+            at = sql_key(&mut self.nemesis).into();
+        }
         let leaders = self.leaders();
         let now_ns = self.now;
         for (leader, group) in leaders {

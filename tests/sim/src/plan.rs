@@ -87,6 +87,11 @@ pub fn all_of(kind: char) -> Vec<ReadOp> {
     (0..10).map(|digit| read(span_of(digit, kind))).collect()
 }
 
+/// Every key of every kind: SQL's keys lie below.
+pub fn everything() -> Span {
+    Span::new("0", "")
+}
+
 /// The read of a whole span.
 pub fn read(span: Span) -> ReadOp {
     ReadOp { span, reverse: false, limit: 0 }
@@ -272,7 +277,7 @@ impl Pool {
     fn some_spans(&self, rng: &mut ChaCha8Rng) -> Vec<ReadOp> {
         match rng.random_range(0..8) {
             0..3 => all_of('b'),
-            3 => vec![ReadOp { span: Span::all(), reverse: rng.random(), limit: rng.random_range(0..30) }],
+            3 => vec![ReadOp { span: everything(), reverse: rng.random(), limit: rng.random_range(0..30) }],
             4 => vec![read(Span::point(self.list_key(rng)))],
             5 => all_of('s'),
             6 => all_of('p'),

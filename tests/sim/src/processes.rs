@@ -36,7 +36,7 @@ impl World {
             Err(e) => self.fail(format!("{id} does not start: {e}")),
             Ok((node, ready)) => {
                 let desk_rng = stream(seed, id.0, Purpose::Gateway, incarnation);
-                let desk = Desk::new(id, nodes, gateway_options, incarnation, desk_rng);
+                let desk = Desk::new(id, nodes, gateway_options, incarnation, now, desk_rng);
                 self.server(id).process = Some(Process {
                     node,
                     desk,

@@ -4,7 +4,7 @@
 //! things do: so each seed leaves most faults out. One seed in ten has none: then nothing but load
 //! may be slow, and every transaction must end well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paxos::{GroupId, NodeId};
 use rand::RngExt;
@@ -17,8 +17,21 @@ use crate::faults::Fault;
 use crate::network::NetworkOptions;
 use crate::plan::Kind;
 use crate::rng::{Purpose, chance, log_uniform, pick, stream};
+use crate::sql::programs;
+use crate::sql::statement::Table;
 
 const MS: i64 = 1_000_000;
+
+/// A key of the tables that are there from the start: the first of one, or one in its midst.
+pub fn sql_key(rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let tables = sql::catalog::FIRST_TABLE_ID..sql::catalog::FIRST_TABLE_ID + Table::FIXED.len() as u32;
+    let mut key = vec![sql::catalog::TABLE_PREFIX];
+    key.extend_from_slice(&rng.random_range(tables).to_be_bytes());
+    if rng.random_range(0..3) > 0 {
+        sql::row::encode_key_datum(&mut key, &sql::types::Datum::Int(rng.random_range(0..20)), false);
+    }
+    key
+}
 
 /// The settings of one run.
 #[derive(Clone, Debug)]
@@ -43,6 +56,10 @@ pub struct Swarm {
     pub keys: u64,
     /// What the clients do, and how often.
     pub mix: Vec<(Kind, u32)>,
+    /// Clients that talk SQL.
+    pub sql_clients: u64,
+    /// What those do, and how often.
+    pub sql_mix: Vec<(programs::Kind, u32)>,
     /// The network.
     pub network: NetworkOptions,
     /// A sync takes from the first to the second.
@@ -128,6 +145,8 @@ impl Swarm {
             think_max_ns: log_uniform(rng, MS, 100 * MS),
             keys: rng.random_range(2..=12),
             mix,
+            sql_clients: 0,
+            sql_mix: Vec::new(),
             network,
             sync_ns: (sync_min_ns, sync_min_ns + log_uniform(rng, 20_000, 5 * MS)),
             sync_slow_ppm: rare(rng),
@@ -144,9 +163,51 @@ impl Swarm {
             version_retention_ns: if rng.random_range(0..4) == 0 { 2_000 * MS } else { 3_600_000 * MS },
             canary,
         };
+        // A stream of its own, so that the rest of a seed is the same with SQL and without.
+        let sql_rng = &mut stream(seed, 0, Purpose::Swarm, 1);
+        if sql_rng.random_range(0..2) == 0 && canary.is_none() {
+            swarm.draw_sql(sql_rng);
+        }
         swarm.draw_ranges(rng);
+        if swarm.sql_clients > 0 {
+            swarm.draw_sql_ranges(sql_rng);
+        }
         swarm.feed_canary(rng);
         swarm
+    }
+
+    fn draw_sql(&mut self, rng: &mut ChaCha8Rng) {
+        self.sql_clients = rng.random_range(1..=6);
+        for kind in programs::Kind::DRAWN {
+            if rng.random_range(0..3) > 0 {
+                self.sql_mix.push((kind, rng.random_range(1..8)));
+            }
+        }
+        self.sql_mix.push((programs::Kind::Append, 3));
+        // Sometimes nothing else competes with them.
+        self.clients = if rng.random_range(0..3) == 0 { 1 } else { 1 + self.clients / 2 };
+    }
+
+    /// Cuts the catalogue from the tables, and the tables at their beginnings or in their midst.
+    fn draw_sql_ranges(&mut self, rng: &mut ChaCha8Rng) {
+        let mut bounds: BTreeSet<Vec<u8>> = BTreeSet::from([vec![sql::catalog::TABLE_PREFIX]]);
+        for _ in 0..rng.random_range(0..4) {
+            bounds.insert(sql_key(rng));
+        }
+        let first = self.bootstrap[0].0.span.end.clone();
+        let mut edges: Vec<Vec<u8>> = bounds.into_iter().collect();
+        let starts = std::iter::once(Vec::new()).chain(edges.clone());
+        let mut spans: Vec<Span> = Vec::new();
+        edges.push(first.to_vec());
+        for (start, end) in starts.zip(edges) {
+            spans.push(Span::new(start, end));
+        }
+        spans.extend(self.bootstrap.iter().skip(1).map(|(range, _)| range.span.clone()));
+        let range = |(i, span)| {
+            let range = RangeDescriptor { group: GroupId(i as u64), span, epoch: 1 };
+            (range, NodeId(1 + i as u64 % self.nodes))
+        };
+        self.bootstrap = spans.into_iter().enumerate().map(range).collect();
     }
 
     fn draw_ranges(&mut self, rng: &mut ChaCha8Rng) {
@@ -244,9 +305,10 @@ impl Swarm {
         };
         let faults = self.faults.iter().map(|(f, w)| (format!("{f:?}"), *w)).collect();
         let mix = self.mix.iter().map(|(k, w)| (format!("{k:?}"), *w)).collect();
+        let sql_mix = self.sql_mix.iter().map(|(k, w)| (format!("{k:?}"), *w)).collect();
         format!(
             "{} nodes, {} groups, {} clients, lease {}, epsilon {}, delay {}..{}, sync {}..{}, loss {} ppm, \
-             duplicates {} ppm, slow {} ppm, in order {}\nfaults every {} until {}: {}\nload until {}: {}",
+             duplicates {} ppm, slow {} ppm, in order {}\nfaults every {} until {}: {}\nload until {}: {}\n{} SQL clients: {}",
             self.nodes,
             self.bootstrap.len(),
             self.clients,
@@ -265,6 +327,8 @@ impl Swarm {
             names(&faults),
             ms(self.load_until),
             names(&mix),
+            self.sql_clients,
+            names(&sql_mix),
         )
     }
 }

@@ -5,7 +5,7 @@ use paxos::NodeId;
 use rand::RngExt;
 use txn::{NodeInput, NodeMessage, RequestBody};
 
-use crate::clients::{Act, Answer};
+use crate::clients::{Act, Answer, Call};
 use crate::clock::truth;
 use crate::desk::{Desk, DeskOut};
 use crate::server::Parcel;
@@ -92,6 +92,12 @@ impl World {
                 self.coordinators.insert(txn, coordinator);
             }
         }
+        for (call, txn) in out.begun {
+            if self.sql_buried.contains(&call) {
+                self.buried.insert(txn);
+            }
+            self.sql_begun.insert(call.0, (call.1, txn));
+        }
         let mut parcels = Vec::new();
         for (to, request) in out.sends {
             match &request.body {
@@ -143,7 +149,10 @@ impl World {
                 let patience = self.rng.random_range(2..12) * self.swarm.lease_ns;
                 let seat = self.seats.get_mut(&client).expect("every client has a seat");
                 seat.seq += 1;
-                let (seq, node) = (seat.seq, seat.client.gateway);
+                let (seq, node) = (seat.seq, seat.client.gateway());
+                if let Call::Sql(_) = &call {
+                    self.sql_last.insert(client, seq);
+                }
                 let incarnation = self.servers[&node].incarnation;
                 self.seats.get_mut(&client).expect("as above").waiting = Some((node, incarnation));
                 let delay = self.rng.random_range(0..100_000);

@@ -14,7 +14,7 @@
 //! all must come to rest. What never comes to rest is a failure of liveness.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use paxos::{GroupId, NodeId};
@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use txn::{NodeInput, Reply, TxnId};
 
 use crate::canary::Canary;
-use crate::clients::{Answer, Call, Client, Shared, final_reads};
+use crate::clients::{Actor, Answer, Call, Client, Shared, final_reads};
 use crate::counters::Counters;
 use crate::history::History;
 use crate::network::Network;
@@ -31,11 +31,17 @@ use crate::observe::Observer;
 use crate::plan::{self, Plan, Pool, When};
 use crate::rng::{Purpose, stream};
 use crate::server::{Parcel, Process, Server};
+use crate::sql::client::{SqlClient, final_audit};
+use crate::sql::host::SqlCall;
+use crate::sql::programs::{self, Book, Program};
 use crate::swarm::Swarm;
 use crate::trace::{Happened, Trace};
 
 /// A request number that belongs to the world itself and not to a gateway.
 pub const WORLD_REQUEST: u64 = 1 << 63;
+/// The first number of an SQL client, and that of the last.
+const SQL_CLIENTS: u64 = 1_000;
+const SQL_AUDITOR: u64 = 1_999;
 /// How often the world looks at all nodes.
 const SAMPLE_NS: i64 = 10_000_000;
 /// So many events without an end are a loop.
@@ -136,7 +142,7 @@ impl Agenda {
 
 /// A client and its connection.
 pub(crate) struct Seat {
-    pub client: Client,
+    pub client: Box<dyn Actor>,
     /// The call under way, and the process that has it.
     pub seq: u64,
     pub waiting: Option<(NodeId, u64)>,
@@ -175,6 +181,11 @@ pub struct World {
     pub(crate) coordinators: BTreeMap<TxnId, GroupId>,
     /// Transactions said to be aborted because their commit was never sent: it must never be.
     pub(crate) buried: BTreeSet<TxnId>,
+    /// Each SQL client's last call, the last one of its calls that began a transaction, and that.
+    pub(crate) sql_last: BTreeMap<u64, u64>,
+    pub(crate) sql_begun: BTreeMap<u64, (u64, TxnId)>,
+    /// SQL calls whose ending their clients were told: they must not begin anything after that.
+    pub(crate) sql_buried: BTreeSet<(u64, u64)>,
     pub(crate) next_group: u64,
     pub(crate) next_world_request: u64,
     /// Answers to the world's own requests.
@@ -189,6 +200,7 @@ impl World {
         let nodes: Vec<NodeId> = swarm.node_ids().collect();
         let shared = Shared {
             history: History::default(),
+            sql: Book::new(swarm.sql_mix.clone()),
             pool: Pool::new(swarm.keys),
             counters: Counters::default(),
             mix: swarm.mix.clone(),
@@ -213,6 +225,9 @@ impl World {
             healed: false,
             coordinators: BTreeMap::new(),
             buried: BTreeSet::new(),
+            sql_last: BTreeMap::new(),
+            sql_begun: BTreeMap::new(),
+            sql_buried: BTreeSet::new(),
             next_group: swarm.bootstrap.len() as u64,
             next_world_request: WORLD_REQUEST,
             world_replies: BTreeMap::new(),
@@ -226,6 +241,10 @@ impl World {
         for id in 0..world.swarm.clients {
             let agenda = if id == 0 { vec![plan::setup()] } else { Vec::new() };
             world.seat(id, agenda, true);
+        }
+        for id in 0..world.swarm.sql_clients {
+            let agenda = if id == 0 { programs::setup() } else { VecDeque::new() };
+            world.seat_sql(SQL_CLIENTS + id, agenda, true);
         }
         if !world.swarm.faults.is_empty() {
             let first = world.swarm.lease_ns + world.nemesis.random_range(0..1_000_000_000);
@@ -241,6 +260,16 @@ impl World {
         let mut rng = stream(self.seed, 0, Purpose::Client, id);
         let gateway = NodeId(1 + rng.random_range(0..self.swarm.nodes));
         let client = Client::new(id, gateway, agenda, draws, rng);
+        self.sit(id, Box::new(client));
+    }
+
+    fn seat_sql(&mut self, id: u64, agenda: VecDeque<Program>, draws: bool) {
+        let mut rng = stream(self.seed, 0, Purpose::Client, id);
+        let gateway = NodeId(1 + rng.random_range(0..self.swarm.nodes));
+        self.sit(id, Box::new(SqlClient::new(id, gateway, agenda, draws, rng)));
+    }
+
+    fn sit(&mut self, id: u64, client: Box<dyn Actor>) {
         self.seats.insert(id, Seat { client, seq: 0, waiting: None });
         let delay = self.rng.random_range(60_000_000..160_000_000);
         self.after(delay, Event::Wake { client: id });
@@ -325,6 +354,10 @@ impl World {
             }
             Event::Flushed { node, .. } => self.flushed(node),
             Event::Call { node, client, seq, call, .. } => {
+                let call = match self.about_sql(client, seq, call) {
+                    Some(call) => call,
+                    None => return,
+                };
                 let mut coordinator = None;
                 if let Call::Status(txn) = &call {
                     coordinator = self.coordinators.get(txn).copied();
@@ -395,6 +428,29 @@ impl World {
         }
     }
 
+    /// A call as its gateway gets it. A question for the ending of an SQL call is put as SQL, if
+    /// a commit of it has ever left; if none has, none ever will.
+    fn about_sql(&mut self, client: u64, seq: u64, call: Call) -> Option<Call> {
+        let doubted = (client, self.sql_last.get(&client).copied().unwrap_or(0));
+        match call {
+            Call::Sql(_) if self.sql_buried.contains(&(client, seq)) => None,
+            Call::SqlStatus(name) => {
+                self.sql_buried.insert(doubted);
+                let begun = self.sql_begun.get(&client).filter(|(seq, _)| *seq == doubted.1).map(|(_, txn)| *txn);
+                let txn = name.or(begun);
+                if let Some((txn, group)) = txn.and_then(|txn| Some((txn, self.coordinators.get(&txn)?))) {
+                    let text = format!("SHOW TRANSACTION STATUS '{txn}' {}", group.0);
+                    return Some(Call::Sql(SqlCall { connect: true, prepared: false, text, params: Vec::new() }));
+                }
+                self.buried.extend(txn);
+                let answer = Answer::Status(txn::TxnStatus::Aborted);
+                self.after(100_000, Event::Answer { client, seq, answer });
+                None
+            }
+            call => Some(call),
+        }
+    }
+
     pub(crate) fn server(&mut self, node: NodeId) -> &mut Server {
         self.servers.get_mut(&node).expect("every node has a server")
     }
@@ -430,9 +486,12 @@ impl World {
                 self.note("clients have left; everything is read once more".into());
                 let nodes: Vec<NodeId> = self.swarm.node_ids().collect();
                 self.seat(auditor, final_reads(&nodes), false);
+                if self.swarm.sql_clients > 0 && self.shared.sql.ready {
+                    self.seat_sql(SQL_AUDITOR, final_audit(), false);
+                }
                 self.stage = Stage::Reading;
             }
-            Stage::Reading if self.has_left(auditor) => {
+            Stage::Reading if self.has_left(auditor) && self.has_left(SQL_AUDITOR) => {
                 let mine: Vec<_> = self.shared.history.snapshots.iter().filter(|s| s.client == auditor).collect();
                 let mut agenda = Vec::new();
                 for read in mine {
@@ -461,7 +520,7 @@ impl World {
     }
 
     fn has_left(&self, client: u64) -> bool {
-        self.seats.get(&client).is_some_and(|seat| seat.client.has_left())
+        self.seats.get(&client).is_none_or(|seat| seat.client.has_left())
     }
 
     fn what_does_not_end(&mut self) -> String {

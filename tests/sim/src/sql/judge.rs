@@ -1,0 +1,447 @@
+//! The judge of what SQL clients saw.
+//!
+//! Every committed transaction tells its timestamp, so the order in which everything must appear to
+//! have happened is known. The model runs all of them in that order, and says of each statement what
+//! it should have returned; a read without locks is asked of the model as of its read timestamp. Real
+//! time is judged beside it (I7): what was acknowledged before a commit was asked for has a smaller
+//! timestamp, and of the rows that a strong read looks at, none was written later than it reads by a
+//! transaction that was acknowledged before.
+//!
+//! Errors are judged too: a key that was not there is no duplicate, a table that was there is not
+//! unknown, and nothing of a transaction that failed is ever to be seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use paxos::NodeId;
+use sql::SqlError;
+use sql::types::Datum;
+use truetime::Timestamp;
+use txn::TxnId;
+
+use super::host::Returned;
+use super::model::{Expected, Fails, Model, comparable, looks_at};
+use super::programs::{ACCOUNTS, BALANCE, BUDGET, Kind, Style, When};
+use super::statement::{OnConflict, Rows, Set, Statement, Table, What};
+use crate::clock::truth;
+use crate::trace::ms_of;
+
+/// How a try of a program ended, as far as its client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Then.
+    Committed(Timestamp),
+    /// Well, and without a commit timestamp: it wrote nothing.
+    Nothing,
+    /// It never had any effect.
+    Aborted,
+}
+
+/// One statement and its answer.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// What was asked.
+    pub statement: Statement,
+    /// When.
+    pub invoked: i64,
+    /// When it was answered.
+    pub at: i64,
+    /// The answer, if it ever came.
+    pub result: Option<Result<Returned, SqlError>>,
+}
+
+/// One try of a program.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The client.
+    pub client: u64,
+    /// Its gateway.
+    pub gateway: NodeId,
+    /// What it was doing.
+    pub kind: Kind,
+    /// How.
+    pub style: Style,
+    /// When it began.
+    pub invoked: i64,
+    /// When its commit was asked for.
+    pub commit_invoked: i64,
+    /// When its client knew the ending.
+    pub ended: i64,
+    /// The ending.
+    pub ending: Ending,
+    /// The answer to its commit was lost.
+    pub doubted: bool,
+    /// Its name, if it was told.
+    pub txn: Option<TxnId>,
+    /// Its statements.
+    pub done: Vec<Done>,
+}
+
+impl Attempt {
+    /// One that begins.
+    pub fn new(client: u64, gateway: NodeId, kind: Kind, style: Style, now: i64) -> Attempt {
+        Attempt {
+            client,
+            gateway,
+            kind,
+            style,
+            invoked: now,
+            commit_invoked: now,
+            ended: now,
+            ending: Ending::Aborted,
+            doubted: false,
+            txn: None,
+            done: Vec::new(),
+        }
+    }
+
+    fn committed(&self) -> Option<Timestamp> {
+        if let Ending::Committed(at) = self.ending { Some(at) } else { None }
+    }
+
+    fn describe(&self) -> String {
+        let Attempt { client, gateway, kind, style, .. } = self;
+        let ms = |at: i64| format!("{:.6} ms", at as f64 / 1e6);
+        let ending = self.committed().map_or(format!("{:?}", self.ending), |at| format!("committed at {}", ms_of(at)));
+        let statements: Vec<String> = self.done.iter().map(|done| done.statement.text(true).0).collect();
+        format!(
+            "{kind:?} ({style:?}) of SQL client {client} through {gateway}, from {} to {}, {ending}: {}",
+            ms(self.invoked),
+            ms(self.ended),
+            statements.join("; ")
+        )
+    }
+
+    /// Numbers that it appended to lists.
+    fn appended(&self) -> impl Iterator<Item = &str> {
+        self.done.iter().filter_map(|done| match &done.statement {
+            Statement::Update { set: (_, Set::Concat(text)), .. }
+            | Statement::Insert { conflict: OnConflict::Update(_, Set::Concat(text)), .. } => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    fn reads(&self) -> impl Iterator<Item = (&Done, &Returned, Timestamp)> {
+        self.done.iter().filter_map(|done| match &done.result {
+            Some(Ok(returned)) => returned.read_ts.map(|at| (done, returned, at)),
+            _ => None,
+        })
+    }
+}
+
+/// What a replay asks of the model, in the order of timestamps.
+enum Entry<'a> {
+    /// Everything of a transaction, as one.
+    Commit(&'a Attempt),
+    /// A read without locks.
+    Read(&'a Attempt, &'a Done, &'a Returned),
+}
+
+/// A row that a commit wrote.
+struct Write<'a> {
+    at: Timestamp,
+    table: Table,
+    key: Vec<i64>,
+    attempt: &'a Attempt,
+}
+
+/// When a row came or went.
+type Presence = BTreeMap<(Table, Vec<i64>), Vec<(Timestamp, bool)>>;
+
+/// Everything that must hold; the error says what does not. `epsilon_ns` is the clocks' bound.
+pub fn check(attempts: &[Attempt], epsilon_ns: i64) -> Result<(), String> {
+    real_time(attempts)?;
+    let mut entries: Vec<(Timestamp, u8, Entry)> = Vec::new();
+    let mut dropped: BTreeMap<Table, i64> = BTreeMap::new();
+    for attempt in attempts {
+        if let Some(at) = attempt.committed() {
+            entries.push((at, 0, Entry::Commit(attempt)));
+            for done in &attempt.done {
+                if let Statement::Drop(table) = done.statement {
+                    // Only the answer says that no gateway knows the table any more.
+                    dropped.insert(table, if attempt.doubted { i64::MAX } else { attempt.ended });
+                }
+            }
+        }
+        for (done, returned, at) in attempt.reads() {
+            bound(attempt, done, at, epsilon_ns)?;
+            entries.push((at, 1, Entry::Read(attempt, done, returned)));
+        }
+    }
+    entries.sort_by_key(|(at, class, _)| (*at, *class));
+    let mut model = Model::default();
+    let mut presence = Presence::new();
+    let mut writes: Vec<Write> = Vec::new();
+    for (at, _, entry) in entries {
+        match entry {
+            Entry::Commit(attempt) => {
+                replay(&mut model, attempt, &dropped)?;
+                writes.extend(model.written.drain(..).map(|(table, key)| Write { at, table, key, attempt }));
+                note_presence(&model, attempt, at, &mut presence);
+                invariants(&mut model, attempt)?;
+            }
+            Entry::Read(attempt, done, returned) => {
+                let ghosts = dropped.get(&done.statement.table()).is_some_and(|at| attempt.invoked < *at);
+                let expected = match model.run(&done.statement, ghosts) {
+                    // It read at a time before the table was made: then the table is empty.
+                    Err(Fails::NoTable) => empty(&done.statement),
+                    other => other.map_err(|why| format!("sql: {why:?} expected of {}", attempt.describe()))?,
+                };
+                let when = ms_of(at);
+                compare(&expected, returned)
+                    .map_err(|why| format!("sql: snapshot (I12): as of {when}: {why}\n  {}", attempt.describe()))?;
+            }
+        }
+    }
+    strong_reads(attempts, &writes)?;
+    errors(attempts, &presence, epsilon_ns)?;
+    nothing_of_what_failed(attempts)
+}
+
+/// How many committed.
+pub fn commits(attempts: &[Attempt]) -> u64 {
+    attempts.iter().filter(|attempt| attempt.committed().is_some()).count() as u64
+}
+
+/// A strong read misses nothing that was acknowledged before.
+fn strong_reads(attempts: &[Attempt], writes: &[Write]) -> Result<(), String> {
+    for attempt in attempts {
+        if !matches!(attempt.style, Style::Alone(When::Strong) | Style::ReadOnly(When::Strong)) {
+            continue;
+        }
+        for (done, _, at) in attempt.reads() {
+            let Statement::Select { table, rows, .. } = &done.statement else { continue };
+            let later = &writes[writes.partition_point(|write| write.at <= at)..];
+            let missed = later.iter().take_while(|write| write.at < truth(attempt.invoked)).find(|write| {
+                write.table == *table && write.attempt.ended < attempt.invoked && looks_at(rows, &write.key)
+            });
+            if let Some(write) = missed {
+                let (read, key) = (ms_of(at), &write.key);
+                let (late, early) = (attempt.describe(), write.attempt.describe());
+                return Err(format!("sql: strong read (I7): at {read}, and {key:?} was written: {late}\n  {early}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// I7, and commit wait.
+fn real_time(attempts: &[Attempt]) -> Result<(), String> {
+    let mut ended: Vec<(i64, Timestamp, &Attempt)> = Vec::new();
+    for attempt in attempts {
+        if let Some(at) = attempt.committed() {
+            if at >= truth(attempt.ended) {
+                return Err(format!("sql: commit wait (I7): answered before its time: {}", attempt.describe()));
+            }
+            ended.push((attempt.ended, at, attempt));
+        }
+    }
+    ended.sort_by_key(|(ended, at, _)| (*ended, *at));
+    let mut acknowledged: Vec<(i64, Timestamp)> = Vec::new();
+    let mut newest: Vec<&Attempt> = Vec::new();
+    for (ended, at, attempt) in ended {
+        let known = acknowledged.last().filter(|(_, known)| *known > at);
+        newest.push(if known.is_some() { newest[newest.len() - 1] } else { attempt });
+        acknowledged.push((ended, known.map_or(at, |(_, known)| *known)));
+    }
+    for attempt in attempts {
+        let before = acknowledged.partition_point(|(ended, _)| *ended < attempt.commit_invoked);
+        if let (Some(at), Some(index)) = (attempt.committed(), before.checked_sub(1))
+            && acknowledged[index].1 >= at
+        {
+            let (late, early) = (attempt.describe(), newest[index].describe());
+            return Err(format!(
+                "sql: real time (I7): its commit was asked for after the other's was answered: {late}\n  {early}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A read at a chosen time reads then.
+fn bound(attempt: &Attempt, done: &Done, at: Timestamp, epsilon_ns: i64) -> Result<(), String> {
+    let (Style::Alone(when) | Style::ReadOnly(when)) = attempt.style else { return Ok(()) };
+    let fits = match when {
+        // A new leader answers at what its predecessor had promised, which may not have come yet.
+        When::Strong => true,
+        When::Exactly(asked) => at == asked,
+        When::AgoMs(ms) => {
+            let ago = |now: i64| truth(now).minus_ns(ms * 1_000_000);
+            at >= ago(attempt.invoked) && at <= ago(done.at).plus_ns(2 * epsilon_ns)
+        }
+    };
+    if fits { Ok(()) } else { Err(format!("sql: staleness: read at {}: {}", ms_of(at), attempt.describe())) }
+}
+
+fn empty(statement: &Statement) -> Expected {
+    let rows = match statement {
+        Statement::Select { what: What::Count, .. } => vec![vec![Datum::Int(0)]],
+        Statement::Select { what: What::Sum(_) | What::Max(_), .. } => vec![vec![Datum::Null]],
+        _ => Vec::new(),
+    };
+    Expected { tag: format!("SELECT {}", rows.len()), rows, ordered: false }
+}
+
+fn compare(expected: &Expected, returned: &Returned) -> Result<(), String> {
+    let (want, have) = (comparable(&expected.rows, expected.ordered), comparable(&returned.rows, expected.ordered));
+    if want != have {
+        let missing: Vec<&String> = want.iter().filter(|row| !have.contains(row)).collect();
+        let extra: Vec<&String> = have.iter().filter(|row| !want.contains(row)).collect();
+        return Err(format!("{} rows, not {}; missing {missing:?}, not expected {extra:?}", have.len(), want.len()));
+    }
+    if expected.tag != returned.tag {
+        return Err(format!("{:?}, not {:?}", returned.tag, expected.tag));
+    }
+    Ok(())
+}
+
+fn replay(model: &mut Model, attempt: &Attempt, dropped: &BTreeMap<Table, i64>) -> Result<(), String> {
+    for done in &attempt.done {
+        let ghosts = dropped.get(&done.statement.table()).is_some_and(|at| attempt.commit_invoked < *at);
+        let wrong = |why: String| {
+            let text = done.statement.text(true).0;
+            format!("sql: serializability: {text}: {why}\n  {}", attempt.describe())
+        };
+        let expected = model.run(&done.statement, ghosts).map_err(|why| wrong(format!("{why:?} expected")))?;
+        match &done.result {
+            Some(Ok(returned)) => compare(&expected, returned).map_err(wrong)?,
+            Some(Err(err)) => return Err(wrong(format!("it failed with {err}, and its transaction committed"))),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn note_presence(model: &Model, attempt: &Attempt, at: Timestamp, presence: &mut Presence) {
+    for done in &attempt.done {
+        let table = done.statement.table();
+        let keys: Vec<Vec<i64>> = match &done.statement {
+            Statement::Insert { rows, .. } => rows.iter().map(|(key, _)| key.clone()).collect(),
+            Statement::Delete { .. } => {
+                presence.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect()
+            }
+            _ => continue,
+        };
+        for key in keys {
+            let there = model.holds(table, &key);
+            let changes = presence.entry((table, key)).or_default();
+            if changes.last().map_or(false, |(_, before)| *before) != there {
+                changes.push((at, there));
+            }
+        }
+    }
+}
+
+/// What must hold after every commit: it guards the model as much as the database.
+fn invariants(model: &mut Model, attempt: &Attempt) -> Result<(), String> {
+    let mut number = |table, what, rows| match model.run(&Statement::select(table, what, rows), false) {
+        Ok(Expected { rows, .. }) => match rows.first().and_then(|row| row.first()) {
+            Some(Datum::Int(n)) => *n,
+            _ => 0,
+        },
+        Err(_) => 0,
+    };
+    let mut broken = None;
+    for done in &attempt.done {
+        match &done.statement {
+            Statement::Update { table: Table::Accounts, .. } => {
+                let total = number(Table::Accounts, What::Sum("balance"), Rows::all());
+                broken = (total != ACCOUNTS * BALANCE).then(|| format!("bank: {total}"));
+            }
+            Statement::Update { table: Table::Doctors, rows, .. } => {
+                let rows = Rows { flag: Some("oncall"), ..Rows::of([rows.prefix[0]]) };
+                let on_call = number(Table::Doctors, What::Count, rows);
+                broken = (on_call == 0).then(|| "write skew: nobody is on call".into());
+            }
+            Statement::Insert { table: Table::Budget, rows, .. } => {
+                let spent = number(Table::Budget, What::Sum("cost"), Rows::of([rows[0].0[0]]));
+                broken = (spent > BUDGET).then(|| format!("phantom: {spent} spent"));
+            }
+            _ => {}
+        }
+    }
+    broken.map_or(Ok(()), |why| Err(format!("sql: {why}: {}", attempt.describe())))
+}
+
+/// Whether each error was due.
+fn errors(attempts: &[Attempt], presence: &Presence, epsilon_ns: i64) -> Result<(), String> {
+    let mut born: BTreeMap<Table, i64> = BTreeMap::new();
+    let mut dying: BTreeMap<Table, i64> = BTreeMap::new();
+    for attempt in attempts {
+        for done in &attempt.done {
+            match done.statement {
+                Statement::Create(table, _) if attempt.ending != Ending::Aborted => {
+                    let at = born.entry(table).or_insert(attempt.ended);
+                    *at = attempt.ended.min(*at);
+                }
+                Statement::Drop(table) => {
+                    let at = dying.entry(table).or_insert(attempt.invoked);
+                    *at = attempt.invoked.min(*at);
+                }
+                _ => {}
+            }
+        }
+    }
+    for attempt in attempts {
+        for (index, done) in attempt.done.iter().enumerate() {
+            let Some(Err(err)) = &done.result else { continue };
+            let table = done.statement.table();
+            let undue = match err.sqlstate {
+                "42P01" => {
+                    let there = born.get(&table).is_some_and(|at| *at < done.invoked);
+                    let going = dying.get(&table).is_some_and(|at| *at < done.at);
+                    there
+                        && !going
+                        && matches!(
+                            attempt.style,
+                            Style::Block | Style::Alone(When::Strong) | Style::ReadOnly(When::Strong)
+                        )
+                }
+                "23505" => {
+                    let Statement::Insert { rows, .. } = &done.statement else {
+                        return Err(format!("sql: {err}: {}", attempt.describe()));
+                    };
+                    let own = |key: &Vec<i64>| {
+                        attempt.done[..index].iter().any(
+                            |done| matches!(&done.statement, Statement::Insert { table: t, rows, .. } if *t == table && rows.iter().any(|(k, _)| k == key)),
+                        )
+                    };
+                    let (from, to) = (truth(done.invoked).minus_ns(epsilon_ns), truth(done.at));
+                    !rows.iter().any(|(key, _)| own(key) || was_there(presence, table, key, from, to))
+                }
+                _ => false,
+            };
+            if undue {
+                return Err(format!("sql: not due: {err}: {}", attempt.describe()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn was_there(presence: &Presence, table: Table, key: &[i64], from: Timestamp, to: Timestamp) -> bool {
+    let Some(changes) = presence.get(&(table, key.to_vec())) else { return false };
+    let before = changes.iter().rev().find(|(at, _)| *at <= from).is_some_and(|(_, there)| *there);
+    before || changes.iter().any(|(at, there)| *there && *at > from && *at <= to)
+}
+
+/// G1a: no list anywhere holds what an aborted transaction appended.
+fn nothing_of_what_failed(attempts: &[Attempt]) -> Result<(), String> {
+    let aborted = attempts.iter().filter(|attempt| attempt.ending == Ending::Aborted);
+    let failed: BTreeSet<&str> = aborted.flat_map(Attempt::appended).map(|text| text.trim_end_matches(',')).collect();
+    for attempt in attempts {
+        let own: BTreeSet<&str> = attempt.appended().map(|text| text.trim_end_matches(',')).collect();
+        for done in &attempt.done {
+            let Some(Ok(returned)) = &done.result else { continue };
+            if !matches!(done.statement.table(), Table::Lists | Table::Pairs) {
+                continue;
+            }
+            for datum in returned.rows.iter().flatten() {
+                let Datum::Text(text) = datum else { continue };
+                if let Some(number) = text.split(',').find(|number| failed.contains(number) && !own.contains(number)) {
+                    return Err(format!("sql: dirty read (I9): {number} was aborted: {}", attempt.describe()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
