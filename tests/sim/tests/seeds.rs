@@ -1,5 +1,6 @@
 //! The simulator as a test: known seeds, new seeds, the same seed twice, and the canaries.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use sim::canary::Canary;
@@ -10,11 +11,13 @@ use sim::{Outcome, run, run_with};
 const FRESH: u64 = 12;
 /// The same seeds in each run, enough to reach every rare state.
 const FIXED: std::ops::Range<u64> = 1001..1061;
+/// These are run twice each.
+const TWICE: std::ops::Range<u64> = 1..17;
 /// A canary must be found within so many seeds.
 const CANARY_SEEDS: u64 = 40;
 
 /// Rare states that this many seeds must reach together: else they prove nothing about them.
-const SOMETIMES: [&str; 16] = [
+const SOMETIMES: [&str; 22] = [
     "aborted: locks lost",
     "aborted: split",
     "aborted: wounded",
@@ -31,6 +34,12 @@ const SOMETIMES: [&str; 16] = [
     "shutdown handed everything over",
     "snapshot installed",
     "split under load",
+    "sql: committed",
+    "sql: could not serialize (40001)",
+    "sql: duplicate key (23505)",
+    "sql: in doubt, had aborted",
+    "sql: in doubt, had committed",
+    "sql: no such table (42P01)",
 ];
 
 fn assert_good(outcome: &Outcome) {
@@ -76,11 +85,18 @@ fn rare_states_are_reached() {
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in 1..4 {
+    let mut hashes = BTreeSet::new();
+    let mut with_sql = 0;
+    for seed in TWICE {
         let (one, two) = (run(seed), run(seed));
         assert_eq!((one.hash, one.events, one.commits), (two.hash, two.events, two.commits), "seed {seed}");
+        assert_eq!(one.counters, two.counters, "seed {seed}");
+        hashes.insert(one.hash);
+        with_sql += u64::from(one.counters.get("sql: committed") > 0);
     }
-    assert_ne!(run(1).hash, run(2).hash);
+    let seeds = TWICE.count();
+    assert_eq!(hashes.len(), seeds, "each seed is a run of its own");
+    assert!(with_sql >= 3, "only {with_sql} of {seeds} seeds had SQL in them");
 }
 
 #[test]

@@ -329,6 +329,7 @@ impl SqlClient {
     fn finish(&mut self, now: i64, returned: Returned, shared: &mut Shared) {
         let ending = match returned.commit {
             Some((txn, Some(at))) => {
+                shared.counters.hit("sql: committed");
                 self.attempt().txn = Some(txn);
                 Ending::Committed(at)
             }

@@ -324,7 +324,7 @@ fn note_presence(model: &Model, attempt: &Attempt, at: Timestamp, presence: &mut
         for key in keys {
             let there = model.holds(table, &key);
             let changes = presence.entry((table, key)).or_default();
-            if changes.last().map_or(false, |(_, before)| *before) != there {
+            if changes.last().is_some_and(|(_, before)| *before) != there {
                 changes.push((at, there));
             }
         }
