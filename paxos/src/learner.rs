@@ -38,7 +38,7 @@
 
 use std::collections::BTreeMap;
 
-use truetime::Now;
+use truetime::{Guarantee, Now};
 
 use crate::log::same_value;
 use crate::replica::Role;
@@ -242,12 +242,14 @@ impl Replica {
             let Some(entry) = self.log.get(slot) else { panic!("{}: {slot} is chosen but missing", self.id) };
             let (origin, epoch) = (entry.origin, self.learner.epoch);
             let mut payload = entry.payload.clone();
-            if payload != Payload::Noop && origin < epoch {
+            let kept = self.options.sabotage.breaks(Guarantee::EpochRule);
+            if payload != Payload::Noop && origin < epoch && !kept {
                 payload = Payload::Noop;
             }
             match &payload {
                 Payload::Noop => {}
                 Payload::Start => self.learner.epoch = origin,
+                Payload::Command(_) | Payload::Config(_) if kept => {}
                 Payload::Command(_) | Payload::Config(_) => {
                     assert_eq!(origin, epoch, "{}: {slot} was proposed before its leader's start", self.id);
                 }

@@ -22,6 +22,8 @@ pub struct Options {
     pub message_bytes_max: usize,
     /// Entries kept below the durable applied index, for peers that are briefly away.
     pub keep_slots: u64,
+    /// What is broken on purpose; nothing, but in a simulator that looks for it.
+    pub sabotage: truetime::Sabotage,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Options {
             inflight_slots_max: 4096,
             message_bytes_max: 1 << 20,
             keep_slots: crate::learner::KEEP_SLOTS,
+            sabotage: truetime::Sabotage::default(),
         }
     }
 }

@@ -15,7 +15,7 @@
 use bytes::Bytes;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use truetime::{Now, Timestamp};
+use truetime::{Guarantee, Now, Timestamp};
 
 use crate::campaign::Candidate;
 use crate::leader::Leading;
@@ -201,10 +201,17 @@ impl Replica {
         match &self.role {
             Role::Leader(leading) if now.trusted => {
                 let began = |l: &Leadership| l.lease_end.minus_ns(self.options.lease_ns);
-                leading.leadership().filter(|l| now.tt.before(l.lease_end) && began(l) <= now.tt.latest)
+                let unchecked = self.options.sabotage.breaks(Guarantee::LeaseOnRead);
+                let held = |l: &Leadership| now.tt.before(l.lease_end) && began(l) <= now.tt.latest;
+                leading.leadership().filter(|l| held(l) || unchecked)
             }
             _ => None,
         }
+    }
+
+    /// What is broken on purpose.
+    pub fn sabotage(&self) -> truetime::Sabotage {
+        self.options.sabotage
     }
 
     /// The node believed to lead, if any; it may no longer.

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod duration;
 pub mod interval;
 pub mod marzullo;
+pub mod sabotage;
 pub mod source;
 pub mod timestamp;
 
@@ -23,5 +24,6 @@ pub use clock::{Clock, ClockAnomaly, ClockStatus, KernelClock, Reading};
 pub use compare::{Conflict, PeerClocks, Verdict};
 pub use duration::{format_duration_ns, parse_duration_ns};
 pub use interval::{Interval, Now};
+pub use sabotage::{Guarantee, Sabotage};
 pub use source::ClockSpec;
 pub use timestamp::Timestamp;

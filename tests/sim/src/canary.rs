@@ -1,7 +1,10 @@
 //! Bugs put in on purpose. A simulator that does not find them finds nothing.
 //!
-//! Each one lives in the simulator's own layer: it breaks a promise that the nodes rely on, or a
-//! rule that the nodes' caller must keep.
+//! Some live in the simulator's own layer: they break a promise that the nodes rely on, or a rule that
+//! the nodes' caller must keep. The others break a guarantee in the production code, at the one
+//! line that keeps it (see `truetime::sabotage`).
+
+use truetime::Guarantee;
 
 /// A bug to be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +20,30 @@ pub enum Canary {
     StaleClock,
     /// The state store's flush is reported before it has happened, so the log is truncated too early.
     EarlyFlush,
+    /// A guarantee of the production code is broken.
+    Broken(Guarantee),
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 5] =
-        [Canary::LyingDisk, Canary::SendBeforeSync, Canary::ClockBeyondEpsilon, Canary::StaleClock, Canary::EarlyFlush];
+    pub const ALL: [Canary; 16] = [
+        Canary::LyingDisk,
+        Canary::SendBeforeSync,
+        Canary::ClockBeyondEpsilon,
+        Canary::StaleClock,
+        Canary::EarlyFlush,
+        Canary::Broken(Guarantee::CommitWait),
+        Canary::Broken(Guarantee::LeaseOnRead),
+        Canary::Broken(Guarantee::PrepareDurable),
+        Canary::Broken(Guarantee::SafeTimeHeldByPrepared),
+        Canary::Broken(Guarantee::SafeTimeHeldByInflight),
+        Canary::Broken(Guarantee::LostLocksAbort),
+        Canary::Broken(Guarantee::CommitOnce),
+        Canary::Broken(Guarantee::CollectionLine),
+        Canary::Broken(Guarantee::RangeLockEnd),
+        Canary::Broken(Guarantee::EpochRule),
+        Canary::Broken(Guarantee::PreparedIsSafe),
+    ];
 
     /// By its name on the command line.
     pub fn parse(name: &str) -> Option<Canary> {
@@ -37,6 +58,17 @@ impl Canary {
             Canary::ClockBeyondEpsilon => "clock-beyond-epsilon",
             Canary::StaleClock => "stale-clock",
             Canary::EarlyFlush => "early-flush",
+            Canary::Broken(Guarantee::CommitWait) => "no-commit-wait",
+            Canary::Broken(Guarantee::LeaseOnRead) => "lease-not-checked",
+            Canary::Broken(Guarantee::PrepareDurable) => "prepare-not-durable",
+            Canary::Broken(Guarantee::SafeTimeHeldByPrepared) => "safe-time-ignores-prepared",
+            Canary::Broken(Guarantee::SafeTimeHeldByInflight) => "safe-time-ignores-inflight",
+            Canary::Broken(Guarantee::LostLocksAbort) => "locks-lost-silently",
+            Canary::Broken(Guarantee::CommitOnce) => "commit-twice",
+            Canary::Broken(Guarantee::CollectionLine) => "collected-too-early",
+            Canary::Broken(Guarantee::RangeLockEnd) => "range-lock-without-end",
+            Canary::Broken(Guarantee::EpochRule) => "no-epoch-rule",
+            Canary::Broken(Guarantee::PreparedIsSafe) => "prepared-is-wounded",
         }
     }
 }

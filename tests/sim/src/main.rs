@@ -8,7 +8,7 @@ use sim::counters::Counters;
 use sim::{Outcome, run_with};
 
 const USAGE: &str = "usage: sim --seed N [--verbose] | --seeds COUNT [--from N] | --seconds N [--from N]
-       [--canary lying-disk|send-before-sync|clock-beyond-epsilon|stale-clock|early-flush] [--keep-going]
+       [--canary NAME|all] [--keep-going]
 Without --from, the first seed is drawn from the clock, and printed.";
 
 #[derive(Default)]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use paxos::{GroupId, NodeId};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use truetime::{Guarantee, Sabotage};
 use txn::client::GatewayOptions;
 use txn::{NodeOptions, RangeDescriptor, Span};
 
@@ -249,6 +250,7 @@ impl Swarm {
                 self.keep_slots = 0;
                 &[Fault::PowerCut, Fault::PowerCutAll]
             }
+            Canary::Broken(guarantee) => self.feed_broken(guarantee, rng),
         };
         self.faults = faults.iter().map(|fault| (*fault, 5)).collect();
         self.fault_every_ns = if pauses { self.lease_ns / 4 } else { self.lease_ns };
@@ -257,7 +259,53 @@ impl Swarm {
         self.rest_by += 6 * self.lease_ns;
         self.sync_ns.1 += 5 * MS;
         self.mix = vec![(Kind::Append, 5), (Kind::Transfer, 5), (Kind::StrongRead, 5), (Kind::Register, 3)];
+        match canary {
+            Canary::Broken(Guarantee::CollectionLine) => self.mix.extend([(Kind::TimedRead, 9), (Kind::ReadAgain, 9)]),
+            Canary::Broken(Guarantee::RangeLockEnd) => self.mix.extend([(Kind::Phantom, 9), (Kind::LockedTotal, 3)]),
+            Canary::Broken(Guarantee::LostLocksAbort) => self.mix.extend([(Kind::Skew, 9), (Kind::LockedTotal, 5)]),
+            Canary::Broken(_) => self.mix.extend([(Kind::TimedRead, 5), (Kind::ReadAgain, 5), (Kind::LockedTotal, 3)]),
+            _ => {}
+        }
         self.clients = rng.random_range(6..=12);
+    }
+
+    /// What the loss of a guarantee needs to show itself.
+    fn feed_broken(&mut self, guarantee: Guarantee, rng: &mut ChaCha8Rng) -> &'static [Fault] {
+        match guarantee {
+            Guarantee::CommitWait => {
+                // Much uncertainty, and a network that is quicker than it.
+                self.epsilon_ns = (self.lease_ns / 30).min(40 * MS);
+                self.clock_limit_ns = self.epsilon_ns;
+                (self.network.delay_min_ns, self.network.delay_max_ns) = (MS / 50, MS / 5);
+                self.sync_ns = (MS / 50, MS / 5);
+                self.think_max_ns = MS;
+                &[Fault::ClockJump]
+            }
+            Guarantee::LeaseOnRead => &[Fault::PauseLeader, Fault::Isolate, Fault::Halves],
+            Guarantee::PrepareDurable => &[Fault::PowerCutAll, Fault::PowerCut, Fault::Isolate, Fault::Kill],
+            Guarantee::SafeTimeHeldByPrepared | Guarantee::SafeTimeHeldByInflight => &[Fault::Isolate],
+            Guarantee::LostLocksAbort => {
+                self.keys = rng.random_range(2..=4);
+                &[Fault::HandOver, Fault::PauseLeader]
+            }
+            Guarantee::CommitOnce => {
+                (self.network.loss_ppm, self.network.duplicate_ppm) = (50_000, 100_000);
+                &[Fault::Isolate, Fault::HandOver]
+            }
+            Guarantee::CollectionLine => {
+                self.version_retention_ns = 2_000 * MS;
+                &[Fault::HandOver]
+            }
+            Guarantee::RangeLockEnd => {
+                self.keys = rng.random_range(2..=4);
+                &[Fault::HandOver]
+            }
+            Guarantee::EpochRule => {
+                self.fault_every_ns = self.lease_ns;
+                &[Fault::Isolate, Fault::PauseLeader, Fault::Halves, Fault::Kill]
+            }
+            Guarantee::PreparedIsSafe => &[Fault::Isolate],
+        }
     }
 
     /// Whether nothing may fail in this run.
@@ -273,6 +321,9 @@ impl Swarm {
         options.paxos.message_bytes_max = self.message_bytes_max;
         options.paxos.inflight_slots_max = self.inflight_slots_max;
         options.paxos.keep_slots = self.keep_slots;
+        if let Some(Canary::Broken(guarantee)) = self.canary {
+            options.paxos.sabotage = Sabotage::of(guarantee);
+        }
         options.txn_idle_ns = 3 * self.lease_ns;
         options.version_retention_ns = self.version_retention_ns;
         options.gc_every_ns = 1_000 * MS;

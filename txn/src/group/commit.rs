@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use paxos::{Ballot, GroupId};
-use truetime::{Now, Timestamp};
+use truetime::{Guarantee, Now, Timestamp};
 
 use super::lead::{Proposal, State, Waiting};
 use super::{Cx, Group, ReplyTo, Result, until_after};
@@ -95,7 +95,9 @@ impl Group {
         }
         let txn = request.txn;
         // A repeated request gets the first answer (I10).
-        if let Some(outcome) = self.outcome(cx, txn)? {
+        if let Some(outcome) = self.outcome(cx, txn)?
+            && !self.breaks(Guarantee::CommitOnce)
+        {
             self.answer_outcome(cx, to, txn, outcome);
             return Ok(());
         }

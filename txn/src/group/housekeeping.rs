@@ -1,6 +1,8 @@
 //! What happens by the passing of time: silence, repeated questions, safe time for idle followers,
 //! collection of old versions; and what a group tells of itself.
 
+use truetime::Guarantee;
+
 use std::collections::BTreeSet;
 
 use paxos::GroupId;
@@ -186,7 +188,11 @@ impl Group {
         if self.receiving.is_some() || self.meta.installing {
             return Ok(());
         }
-        let (batch, next) = gc::sweep(&*cx.store, &self.meta.range.span, self.meta.gc_line, cursor, SWEEP_VERSIONS)?;
+        let mut line = self.meta.gc_line;
+        if self.breaks(Guarantee::CollectionLine) {
+            line = line.plus_ns(cx.options.version_retention_ns / 2);
+        }
+        let (batch, next) = gc::sweep(&*cx.store, &self.meta.range.span, line, cursor, SWEEP_VERSIONS)?;
         if !batch.is_empty() {
             cx.store.write(batch)?;
         }

@@ -5,7 +5,7 @@
 //! not lock a whole table, and yet meets no phantoms in what it has seen.
 
 use paxos::Ballot;
-use truetime::Timestamp;
+use truetime::{Guarantee, Timestamp};
 
 use super::lead::{Active, State, Waiting};
 use super::{Cx, Group, ReplyTo, Result};
@@ -37,7 +37,9 @@ impl Group {
         if txn.start() < self.meta.outcomes_before {
             return Err(GroupError::Aborted(AbortReason::GivenUp));
         }
+        let unnoticed = self.breaks(Guarantee::LostLocksAbort);
         let lead = self.lead();
+        let leadership = leadership.filter(|_| !unnoticed);
         if leadership.is_some_and(|b| b != lead.ballot) {
             return Err(GroupError::Aborted(AbortReason::LocksLost));
         }
@@ -97,6 +99,11 @@ impl Group {
         };
         let mut newest = Timestamp::MIN;
         let (results, wants) = read_latest(cx, &request, &mut newest)?;
+        let wants = if self.breaks(Guarantee::RangeLockEnd) {
+            wants.into_iter().map(|(span, mode)| (Span::point(span.start), mode)).collect()
+        } else {
+            wants
+        };
         let effects = self.lead().locks.acquire(request.txn, request.priority, wants, token);
         if effects.granted.contains(&token) {
             let reply = Reply::Rows {
@@ -106,6 +113,7 @@ impl Group {
                 wait_ns: cx.now.mono_ns - arrived_ns,
             };
             let lease_end = self.leading(cx.now).ok().map(|l| l.lease_end);
+            let lease_end = lease_end.filter(|_| !self.breaks(Guarantee::LeaseOnRead));
             self.hold(cx, newest, Outgoing { to: to.node, id: to.id, reply, lease_end });
         } else {
             self.lead().waiting.insert(token, Waiting::Read { to, request, arrived_ns });

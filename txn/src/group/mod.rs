@@ -54,7 +54,7 @@ mod transfer;
 use std::collections::BTreeMap;
 
 use paxos::{GroupId, NodeId, Replica, Slot};
-use truetime::{Now, Timestamp};
+use truetime::{Guarantee, Now, Timestamp};
 
 use crate::api::{GroupError, Reply, Request, RequestBody};
 use crate::command::PreparedTxn;
@@ -365,7 +365,7 @@ impl Group {
 
     /// Keeps a reply back until `newest` has surely passed (I8).
     fn hold(&mut self, cx: &mut Cx, newest: Timestamp, outgoing: Outgoing) {
-        if cx.now.tt.after(newest) {
+        if cx.now.tt.after(newest) || self.breaks(Guarantee::CommitWait) {
             cx.out.replies.push(outgoing);
         } else {
             self.next_held += 1;
@@ -380,6 +380,11 @@ impl Group {
             }
             cx.out.replies.push(entry.remove());
         }
+    }
+
+    /// Whether a guarantee is broken on purpose.
+    fn breaks(&self, guarantee: Guarantee) -> bool {
+        self.paxos.sabotage().breaks(guarantee)
     }
 
     /// Whether every span lies in this group's range.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use paxos::{Ballot, GroupId};
-use truetime::Timestamp;
+use truetime::{Guarantee, Timestamp};
 
 use super::commit::{PrepareState, write_locks};
 use super::lead::{Active, Proposal, State, Waiting};
@@ -115,6 +115,7 @@ impl Group {
     pub(super) fn try_prepare(&mut self, cx: &mut Cx, txn: TxnId) {
         let leadership = self.leading(cx.now);
         let room = self.has_room();
+        let (early, wounded) = (self.breaks(Guarantee::PrepareDurable), self.breaks(Guarantee::PreparedIsSafe));
         let lead = self.lead();
         let Some(active) = lead.txns.get(&txn) else { return };
         let State::Prepare(prepare) = &active.state else { return };
@@ -127,6 +128,7 @@ impl Group {
             return;
         }
         let Some(ts) = lead.ts.assign(cx.now.tt.latest, leadership.lease_end) else { return };
+        let coordinator = prepare.coordinator;
         let command = Command::Prepare(PreparedTxn {
             txn,
             priority: active.priority,
@@ -140,9 +142,17 @@ impl Group {
         }
         let lead = self.lead();
         lead.stalled.remove(&txn);
-        lead.locks.protect(txn);
+        if !wounded {
+            lead.locks.protect(txn);
+        }
         let Some(State::Prepare(prepare)) = lead.txns.get_mut(&txn).map(|a| &mut a.state) else { return };
         prepare.ts = Some(ts);
+        if early {
+            let reply = Reply::Prepared { prepare_ts: ts, lock_wait_ns: 0, replicate_ns: 0 };
+            prepare.reply.iter().for_each(|to| cx.out.reply(*to, reply.clone()));
+            let body = TwoPhase::Prepared { txn, from: self.meta.group(), prepare_ts: ts };
+            cx.out.two_phase.push((coordinator, body));
+        }
     }
 
     /// The prepare record is chosen and applied.

@@ -14,7 +14,7 @@
 //! leaves.
 
 use paxos::NodeId;
-use truetime::Timestamp;
+use truetime::{Guarantee, Timestamp};
 
 use super::{Cx, Group, ReplyTo, Result};
 use crate::api::{GroupError, READ_BYTES_MAX, ReadOp, Reply};
@@ -122,6 +122,7 @@ impl Group {
         }
         let wait_ns = cx.now.mono_ns - reader.arrived_ns;
         let reply = Reply::Rows { results, leadership: None, read_ts: Some(at), wait_ns };
+        let lease_end = lease_end.filter(|_| !self.breaks(Guarantee::LeaseOnRead));
         self.hold(cx, newest, Outgoing { to: to.node, id: to.id, reply, lease_end });
         Ok(Tried::Answered)
     }
@@ -135,7 +136,8 @@ impl Group {
         let lead = self.lead.as_ref().expect("the caller checked leadership");
         for at in [applied.max(cx.now.tt.earliest), applied] {
             let clear = lead.first_inflight_ts().is_none_or(|first| at < first);
-            if clear && at < lease_end && !self.prepared_in_the_way(at, ops) {
+            let held = at < lease_end || self.breaks(Guarantee::LeaseOnRead);
+            if clear && held && !self.prepared_in_the_way(at, ops) {
                 return at;
             }
         }
@@ -151,16 +153,19 @@ impl Group {
             return true;
         }
         let split = self.split_in_the_way(ops.iter().map(|op| &op.span)).is_some();
+        let unchecked = self.breaks(Guarantee::LeaseOnRead);
         match self.leading(cx.now) {
             Ok(leadership) => {
                 let lead = self.lead.as_mut().expect("leading");
                 if at > lead.ts.last() {
                     // While its keys are being split off, no new promise may be made for them.
-                    if split || at > cx.now.tt.latest || !lead.ts.promise(at, leadership.lease_end) {
+                    let promised = lead.ts.promise(at, leadership.lease_end) || unchecked;
+                    if split || at > cx.now.tt.latest || !promised {
                         return false;
                     }
                 }
-                lead.first_inflight_ts().is_none_or(|first| at < first)
+                let held = lead.first_inflight_ts().is_some_and(|first| at >= first);
+                !held || self.breaks(Guarantee::SafeTimeHeldByInflight)
             }
             Err(_) => {
                 if at <= self.paxos_safe_ts() {
@@ -173,9 +178,11 @@ impl Group {
     }
 
     fn prepared_in_the_way(&self, at: Timestamp, ops: &[ReadOp]) -> bool {
-        self.prepared
-            .values()
-            .any(|p| p.prepare_ts <= at && p.writes.iter().any(|w| ops.iter().any(|op| op.span.contains(&w.key))))
+        !self.breaks(Guarantee::SafeTimeHeldByPrepared)
+            && self
+                .prepared
+                .values()
+                .any(|p| p.prepare_ts <= at && p.writes.iter().any(|w| ops.iter().any(|op| op.span.contains(&w.key))))
     }
 
     /// Reads of any key at or below this are served here without waiting.
