@@ -8,7 +8,8 @@ use sim::counters::Counters;
 use sim::{Outcome, run_with};
 
 const USAGE: &str = "usage: sim --seed N [--verbose] | --seeds COUNT [--from N] | --seconds N [--from N]
-       [--canary NAME|all] [--keep-going]
+       [--canary NAME] [--keep-going]
+       sim --canary all [--seeds TIMES] [--from N]
 Without --from, the first seed is drawn from the clock, and printed.";
 
 #[derive(Default)]
@@ -18,6 +19,7 @@ struct Args {
     seconds: Option<u64>,
     from: Option<u64>,
     canary: Option<Canary>,
+    all_canaries: bool,
     verbose: bool,
     keep_going: bool,
 }
@@ -35,7 +37,10 @@ fn parse() -> Result<Args, String> {
             "--from" => args.from = Some(number(value()?)?),
             "--canary" => {
                 let name = value()?;
-                args.canary = Some(Canary::parse(&name).ok_or(format!("no canary is called {name:?}"))?);
+                args.all_canaries = name == "all";
+                if !args.all_canaries {
+                    args.canary = Some(Canary::parse(&name).ok_or_else(|| unknown(&name))?);
+                }
             }
             "--verbose" => args.verbose = true,
             "--keep-going" => args.keep_going = true,
@@ -43,9 +48,49 @@ fn parse() -> Result<Args, String> {
         }
     }
     match (args.seed, args.seeds, args.seconds) {
+        _ if args.all_canaries => Ok(args),
         (Some(_), None, None) | (None, Some(_), None) | (None, None, Some(_)) => Ok(args),
         _ => Err("say one of --seed, --seeds, --seconds".into()),
     }
+}
+
+fn unknown(name: &str) -> String {
+    let names: Vec<&str> = Canary::ALL.iter().map(|canary| canary.name()).collect();
+    format!("no canary is called {name:?}: there are {}", names.join(", "))
+}
+
+/// After so many seeds without a finding, a canary counts as missed.
+const CANARY_SEEDS_MAX: u64 = 600;
+
+/// Looks for every canary `times` times, each time from the seed after the last finding.
+#[allow(clippy::print_stdout)] // this is a command-line tool
+fn all_canaries(from: u64, times: u64) -> ExitCode {
+    let mut missed = false;
+    println!("{:<28} {:>5} {:>5}  first finding", "canary", "mean", "worst");
+    for canary in Canary::ALL {
+        let (mut seed, mut total, mut worst, mut first) = (from, 0, 0, None);
+        let mut found = 0;
+        while found < times {
+            let began = seed;
+            let failure = loop {
+                let outcome = run_with(seed, Some(canary), false);
+                seed += 1;
+                if outcome.failure.is_some() || seed - began >= CANARY_SEEDS_MAX {
+                    break outcome.failure;
+                }
+            };
+            let Some(failure) = failure else { break };
+            found += 1;
+            total += seed - began;
+            worst = worst.max(seed - began);
+            first.get_or_insert(failure);
+        }
+        missed |= found < times;
+        let mean = if found > 0 { format!("{:.1}", total as f64 / found as f64) } else { "missed".into() };
+        let first: String = first.unwrap_or_default().chars().take(70).collect();
+        println!("{:<28} {mean:>5} {worst:>5}  {first}", canary.name());
+    }
+    if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 #[allow(clippy::print_stdout)] // this is a command-line tool
@@ -57,6 +102,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if args.all_canaries {
+        return all_canaries(args.from.unwrap_or(1), args.seeds.unwrap_or(5));
+    }
     if let Some(seed) = args.seed {
         let started = Instant::now();
         let outcome = run_with(seed, args.canary, args.verbose);

@@ -263,6 +263,8 @@ impl Swarm {
             Canary::Broken(Guarantee::CollectionLine) => self.mix.extend([(Kind::TimedRead, 9), (Kind::ReadAgain, 9)]),
             Canary::Broken(Guarantee::RangeLockEnd) => self.mix.extend([(Kind::Phantom, 9), (Kind::LockedTotal, 3)]),
             Canary::Broken(Guarantee::LostLocksAbort) => self.mix.extend([(Kind::Skew, 9), (Kind::LockedTotal, 5)]),
+            // A client that writes is stuck with a leader that is cut off, and reads no more from it.
+            Canary::Broken(Guarantee::LeaseOnRead) => self.mix = vec![(Kind::StrongRead, 200), (Kind::Append, 3)],
             Canary::Broken(_) => self.mix.extend([(Kind::TimedRead, 5), (Kind::ReadAgain, 5), (Kind::LockedTotal, 3)]),
             _ => {}
         }
@@ -281,7 +283,11 @@ impl Swarm {
                 self.think_max_ns = MS;
                 &[Fault::ClockJump]
             }
-            Guarantee::LeaseOnRead => &[Fault::PauseLeader, Fault::Isolate, Fault::Halves],
+            Guarantee::LeaseOnRead => {
+                self.think_max_ns = 5 * MS;
+                self.keys = 2;
+                &[Fault::Isolate]
+            }
             Guarantee::PrepareDurable => &[Fault::PowerCutAll, Fault::PowerCut, Fault::Isolate, Fault::Kill],
             Guarantee::SafeTimeHeldByPrepared | Guarantee::SafeTimeHeldByInflight => &[Fault::Isolate],
             Guarantee::LostLocksAbort => {
