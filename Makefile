@@ -34,8 +34,8 @@ install: build ## copies the binary to ~/.cargo/bin
 test: deps ## everything, the cheapest first
 	$(call stage,format,$(CARGO) fmt --all --check)
 	$(call stage,tidy,$(CARGO) test --release -p tidy)
-	$(call stage,pure crates,$(CARGO) test --release -p truetime -p paxos -p txn)
-	$(call stage,simulation,$(CARGO) test --release -p sim)
+	$(call stage,pure crates,$(CARGO) test --release -p truetime -p paxos -p txn -p check)
+	$(call stage,simulation,$(CARGO) test --release -p sim --features canaries)
 	$(call stage,sql,$(CARGO) test --release -p sql)
 	$(call stage,lints,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
 	$(call stage,server and shell,$(CARGO) test --release -p proto -p server -p shell)

@@ -1,9 +1,9 @@
 //! Guarantees that can be broken on purpose, to prove that the simulator would notice.
 //!
 //! Each hook in production code is one condition, at the place that carries the guarantee:
-//! `if sabotage.breaks(Guarantee::X)`. Without the cargo feature `sabotage`, which nothing but the
-//! simulator turns on, [`Sabotage`] is empty and the condition is the constant `false`: a shipped
-//! build has no such branch.
+//! `if sabotage.breaks(Guarantee::X)`. Without the cargo feature `sabotage`, which only the
+//! simulator turns on, and only when it looks for canaries, [`Sabotage`] is empty and the condition is
+//! the constant `false`: a shipped build has no such branch.
 
 /// A guarantee, by the one line that keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

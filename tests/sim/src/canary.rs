@@ -2,7 +2,7 @@
 //!
 //! Some live in the simulator's own layer: they break a promise that the nodes rely on, or a rule that
 //! the nodes' caller must keep. The others break a guarantee in the production code, at the one
-//! line that keeps it (see `truetime::sabotage`).
+//! line that keeps it (see `truetime::sabotage`); they need the feature `canaries`.
 
 use truetime::Guarantee;
 
@@ -44,6 +44,11 @@ impl Canary {
         Canary::Broken(Guarantee::EpochRule),
         Canary::Broken(Guarantee::PreparedIsSafe),
     ];
+
+    /// Whether this build can put it in: those in the production code need the feature `canaries`.
+    pub fn is_here(self) -> bool {
+        cfg!(feature = "canaries") || !matches!(self, Canary::Broken(_))
+    }
 
     /// Whether it shows itself soon enough to be looked for in every test run. The epoch rule matters
     /// only if a value of a dead leader is chosen behind the start of the next: once in a few hundred seeds.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use paxos::{GroupId, NodeId};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use truetime::{Guarantee, Sabotage};
+use truetime::Guarantee;
 use txn::client::GatewayOptions;
 use txn::{NodeOptions, RangeDescriptor, Span};
 
@@ -327,8 +327,9 @@ impl Swarm {
         options.paxos.message_bytes_max = self.message_bytes_max;
         options.paxos.inflight_slots_max = self.inflight_slots_max;
         options.paxos.keep_slots = self.keep_slots;
+        #[cfg(feature = "canaries")]
         if let Some(Canary::Broken(guarantee)) = self.canary {
-            options.paxos.sabotage = Sabotage::of(guarantee);
+            options.paxos.sabotage = truetime::Sabotage::of(guarantee);
         }
         options.txn_idle_ns = 3 * self.lease_ns;
         options.version_retention_ns = self.version_retention_ns;

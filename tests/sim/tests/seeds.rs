@@ -101,7 +101,7 @@ fn the_same_seed_is_the_same_run() {
 
 #[test]
 fn canaries_are_found() {
-    for canary in Canary::ALL.into_iter().filter(|canary| canary.is_quick()) {
+    for canary in Canary::ALL.into_iter().filter(|canary| canary.is_here() && canary.is_quick()) {
         let found = (1..=CANARY_SEEDS).find(|seed| run_with(*seed, Some(canary), false).failure.is_some());
         let found = found.unwrap_or_else(|| panic!("{} is not found in {CANARY_SEEDS} seeds", canary.name()));
         eprintln!("{} is found by seed {found}", canary.name());
