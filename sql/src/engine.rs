@@ -27,7 +27,8 @@ pub struct CommitInfo {
 /// The timestamp at which a read-only transaction or statement reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadBound {
-    /// Sees everything that committed before it began.
+    /// Sees everything that committed before it began, in the data read: the timestamp may be below
+    /// commits elsewhere, so nothing else may be read at it (see [`Engine::present`]).
     Strong,
     /// Exactly then. In the future, it waits.
     At(Timestamp),
@@ -128,6 +129,12 @@ pub trait Engine: Clone + Send + Sync + 'static {
 
     /// Begins a read-write transaction; a retry passes the priority of its first try.
     fn begin(&self, priority: Option<Priority>) -> Self::Txn;
+
+    /// A timestamp above every commit answered so far, for reads of which the first does not touch all
+    /// that the later ones will. `Unavailable` while the clock is not trusted.
+    fn present(&self) -> Result<Timestamp, ClientError> {
+        Ok(self.now().latest)
+    }
 
     /// Reads without locks, all ops at one timestamp, and says which. `At` a timestamp beyond the
     /// safe time waits for it. Paging and limits as in [`Transaction::read`]; following pages are

@@ -235,6 +235,15 @@ impl Engine for GatewayEngine {
         self.shared.now().tt
     }
 
+    fn present(&self) -> Result<Timestamp, ClientError> {
+        let now = self.shared.now();
+        // An interval that is not trusted may lie in the past, and the reads would miss commits.
+        if !now.trusted {
+            return Err(ClientError::Unavailable("the gateway's clock is not trusted".into()));
+        }
+        Ok(now.tt.latest)
+    }
+
     fn mono_ns(&self) -> i64 {
         self.shared.clock.mono_ns()
     }

@@ -71,11 +71,16 @@ pub(crate) enum Reader<'a, E: Engine> {
 }
 
 impl<E: Engine> Reader<'_, E> {
-    async fn read(&mut self, ops: Vec<ReadOp>, mode: LockMode) -> Result<Vec<ReadResult>, Failure> {
+    /// Reads. `more`: the statement will read something else, too.
+    async fn read(&mut self, ops: Vec<ReadOp>, mode: LockMode, more: bool) -> Result<Vec<ReadResult>, Failure> {
         let count = ops.len();
         let results = match self {
             Reader::Txn(txn) => txn.read(ops, mode).await?,
             Reader::Snapshot { engine, bound } => {
+                // A group alone may choose a timestamp that is the present for its own data only.
+                if *bound == ReadBound::Strong && more {
+                    *bound = ReadBound::At(engine.present()?);
+                }
                 let (at, results) = engine.snapshot(*bound, ops).await?;
                 *bound = ReadBound::At(at);
                 results

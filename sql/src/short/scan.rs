@@ -72,7 +72,8 @@ impl Scanner {
             reverse: self.reverse,
             limit: if span.is_point() { 0 } else { limit },
         };
-        let results = reader.read(spans.iter().map(op).collect(), self.mode).await?;
+        let more = !self.spans.is_empty();
+        let results = reader.read(spans.iter().map(op).collect(), self.mode, more).await?;
 
         let mut rows = Vec::new();
         let mut left = Vec::new();

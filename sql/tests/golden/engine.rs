@@ -231,7 +231,8 @@ impl Engine for MapEngine {
         if at < map.earliest {
             return Err(ClientError::TooOld { earliest: map.earliest });
         }
-        let results = ops.iter().map(|op| map.read(op, at, &BTreeMap::new(), "snapshot")).collect();
+        let how = if bound == ReadBound::Strong { "strong snapshot" } else { "snapshot" };
+        let results = ops.iter().map(|op| map.read(op, at, &BTreeMap::new(), how)).collect();
         Ok((at, results))
     }
 
