@@ -89,14 +89,15 @@ impl<E: Engine> Session<E> {
                 let catalog = self.db.catalog().await?;
                 let change = ddl::create(self.db.engine(), &catalog, table, create.if_not_exists).await?;
                 let completion = self.changed("CREATE TABLE", change, sink);
-                self.db.load_strong().await?;
+                // It has happened, whether or not the catalog can be read just now: who needs it tries again.
+                let _ = self.db.load_strong().await;
                 completion
             }
             Statement::DropTable { if_exists, names } => {
                 self.outside_block("DROP TABLE")?;
                 let change = ddl::drop(self.db.engine(), names, *if_exists).await?;
                 let completion = self.changed("DROP TABLE", change, sink);
-                self.db.load_strong().await?;
+                let _ = self.db.load_strong().await;
                 if completion.commit.is_some() {
                     // Until then another gateway may use a catalog that still has the table.
                     let answered = self.db.engine().now().latest;
@@ -249,9 +250,7 @@ impl<E: Engine> Session<E> {
         let (bound, now) = match &self.block {
             // One group may answer at a time long past, if nothing was written to it since: good for
             // one statement, but the next one may read another group.
-            Block::ReadOnly(ReadOnly { bound: ReadBound::Strong, now, .. }) => {
-                (ReadBound::At(engine.now().latest), *now)
-            }
+            Block::ReadOnly(ReadOnly { bound: ReadBound::Strong, now, .. }) => (ReadBound::At(engine.present()?), *now),
             Block::ReadOnly(block) => (block.bound, block.now),
             _ => (at.map_or(ReadBound::Strong, ReadBound::At), engine.now().latest),
         };

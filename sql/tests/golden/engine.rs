@@ -25,6 +25,8 @@ struct Map {
     now_ns: i64,
     txns: u64,
     faults: VecDeque<Fault>,
+    /// So many of the next reads without locks fail.
+    unavailable: u32,
     splits: Vec<Key>,
     /// Rows in one reply at most: small, so that paging is always tested.
     page_rows: usize,
@@ -42,6 +44,7 @@ impl MapEngine {
             now_ns: 1_767_225_600_000_000_000,
             txns: 0,
             faults: VecDeque::new(),
+            unavailable: 0,
             splits: Vec::new(),
             page_rows: 3,
             earliest: Timestamp::ZERO,
@@ -61,6 +64,11 @@ impl MapEngine {
         self.map().faults.push_back(fault);
     }
 
+    /// The next read without locks fails.
+    pub fn lose_a_read(&self) {
+        self.map().unavailable += 1;
+    }
+
     /// Everything older is gone.
     pub fn forget_until_now(&self) {
         let mut map = self.map();
@@ -74,6 +82,12 @@ impl MapEngine {
 }
 
 impl Map {
+    /// When something in these spans was last written.
+    fn last_commit(&self, ops: &[ReadOp]) -> Option<Timestamp> {
+        let written = self.versions.iter().filter(|(key, _)| ops.iter().any(|op| op.span.contains(key)));
+        written.filter_map(|(_, versions)| versions.last().map(|(at, _)| *at)).max()
+    }
+
     fn read(&mut self, op: &ReadOp, at: Timestamp, buffer: &BTreeMap<Key, Option<Value>>, kind: &str) -> ReadResult {
         let point = if op.span.is_point() { "point" } else { "span" };
         self.log.push(format!("{kind} {point} limit {}{}", op.limit, if op.reverse { " reverse" } else { "" }));
@@ -224,10 +238,15 @@ impl Engine for MapEngine {
         let mut map = self.map();
         let now = Timestamp::from_nanos(map.now_ns);
         let at = match bound {
-            ReadBound::Strong => now,
+            // As a group does that was not written to since.
+            ReadBound::Strong => map.last_commit(&ops).unwrap_or(now),
             ReadBound::At(at) => at,
             ReadBound::Staleness(ns) => now.minus_ns(ns),
         };
+        if map.unavailable > 0 {
+            map.unavailable -= 1;
+            return Err(ClientError::Unavailable("nobody answers".into()));
+        }
         if at < map.earliest {
             return Err(ClientError::TooOld { earliest: map.earliest });
         }

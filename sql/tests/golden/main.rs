@@ -130,6 +130,10 @@ impl Script {
                 self.engine.fault(Fault::Ambiguous);
                 Ok(())
             }
+            "\\unavailable" => {
+                self.engine.lose_a_read();
+                Ok(())
+            }
             "\\forget" => {
                 self.engine.forget_until_now();
                 Ok(())
