@@ -31,6 +31,7 @@ mod clock;
 pub mod counters;
 mod desk;
 mod disk;
+mod events;
 mod faults;
 mod history;
 mod nemesis;
@@ -120,7 +121,8 @@ pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
 
 fn judge(shared: &clients::Shared, epsilon_ns: i64) -> Result<(), String> {
     check::check(&shared.history)?;
-    sql::judge::check(&shared.sql.attempts, epsilon_ns)
+    sql::judge::check(&shared.sql.attempts, epsilon_ns)?;
+    events::second_opinion(&shared.history, &shared.sql.attempts)
 }
 
 /// A run with fewer commits, or fewer reads, has tested nothing.

@@ -146,7 +146,11 @@ impl World {
             Act::Wait(ns) => self.after(ns, Event::Wake { client }),
             Act::Call(call) => {
                 self.trace.record(self.now, Happened::Other(format!("client {client} calls {call:?}")));
-                let patience = self.rng.random_range(2..12) * self.swarm.lease_ns;
+                let mut patience = self.rng.random_range(2..12) * self.swarm.lease_ns;
+                if let Call::Sql(_) = &call {
+                    // Long enough, sometimes, to be told by the gateway that it does not know.
+                    patience *= 3;
+                }
                 let seat = self.seats.get_mut(&client).expect("every client has a seat");
                 seat.seq += 1;
                 let (seq, node) = (seat.seq, seat.client.gateway());

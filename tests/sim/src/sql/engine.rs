@@ -239,6 +239,14 @@ impl Engine for SimEngine {
         self.0.now().tt
     }
 
+    fn present(&self) -> Result<Timestamp, ClientError> {
+        let now = self.0.now();
+        if !now.trusted {
+            return Err(ClientError::Unavailable("the gateway's clock is not trusted".into()));
+        }
+        Ok(now.tt.latest)
+    }
+
     fn mono_ns(&self) -> i64 {
         self.0.now().mono_ns
     }

@@ -56,7 +56,10 @@ fn number(datum: &Datum) -> i64 {
 /// Whether a key is among those that a statement looks at.
 pub fn looks_at(rows: &Rows, key: &[i64]) -> bool {
     let next = key.get(rows.prefix.len()).copied().unwrap_or(0);
-    key.starts_with(&rows.prefix) && rows.above.is_none_or(|from| next > from) && rows.up_to.is_none_or(|to| next <= to)
+    key.starts_with(&rows.prefix)
+        && (rows.among.is_empty() || rows.among.contains(&key[0]))
+        && rows.above.is_none_or(|from| next > from)
+        && rows.up_to.is_none_or(|to| next <= to)
 }
 
 fn matches(table: Table, rows: &Rows, key: &[i64], values: &[Datum]) -> bool {

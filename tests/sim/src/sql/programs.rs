@@ -295,7 +295,15 @@ impl Book {
             Kind::ReadSteps => {
                 let read = |at: i64| Statement::select(Table::Steps, What::All, Rows::of([at * 10]));
                 // Later steps first: whoever sees one sees the earlier ones too.
-                read_only((0..3).rev().map(read).collect())
+                match rng.random_range(0..3) {
+                    0 => read_only((0..3).rev().map(read).collect()),
+                    // Three ranges in one statement.
+                    1 => {
+                        let rows = Rows { among: vec![0, 10, 20], ..Rows::all() };
+                        alone(Statement::select(Table::Steps, What::All, rows)).at(when)
+                    }
+                    _ => alone(Statement::select(Table::Steps, What::All, Rows::all())).at(when),
+                }
             }
             Kind::Move => {
                 let key = rng.random_range(0..200);

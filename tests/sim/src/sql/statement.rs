@@ -143,6 +143,8 @@ impl Table {
 pub struct Rows {
     /// The first columns of the key are these.
     pub prefix: Vec<i64>,
+    /// If there are any: the first column of the key is one of these.
+    pub among: Vec<i64>,
     /// The next column of the key is above this.
     pub above: Option<i64>,
     /// And at or below this.
@@ -281,6 +283,10 @@ impl Values {
         let mut terms = Vec::new();
         for (name, value) in table.key().iter().zip(&rows.prefix) {
             terms.push(format!("{name} = {}", self.put(&Datum::Int(*value))));
+        }
+        if !rows.among.is_empty() {
+            let list: Vec<String> = rows.among.iter().map(|n| self.put(&Datum::Int(*n))).collect();
+            terms.push(format!("{} IN ({})", table.key()[0], list.join(", ")));
         }
         if let Some(next) = table.key().get(rows.prefix.len()) {
             terms.extend(rows.above.map(|from| format!("{next} > {}", self.put(&Datum::Int(from)))));
