@@ -75,6 +75,9 @@ pub struct CheckArgs {
     /// The form of the verdict
     #[arg(long, value_enum, default_value_t = Report::Text)]
     pub report: Report,
+    /// Also write the report as one HTML page, with a timeline of load, latency, clocks and faults
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `meridian workload`

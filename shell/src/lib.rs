@@ -9,6 +9,7 @@ pub mod last;
 pub mod lexer;
 pub mod out;
 pub mod repl;
+pub mod report;
 pub mod status;
 pub mod units;
 pub mod workload;

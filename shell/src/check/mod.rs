@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::args::{CheckArgs, Report};
 use crate::out::Out;
+use crate::report;
 
 /// Judges a file and returns the exit code: 0 valid, 1 an anomaly, 2 not a history.
 pub fn run(args: &CheckArgs, out: &mut Out, err: &mut Out) -> anyhow::Result<i32> {
@@ -25,10 +26,16 @@ pub fn run(args: &CheckArgs, out: &mut Out, err: &mut Out) -> anyhow::Result<i32
     let began = Instant::now();
     let verdict = check::judge(&events);
     let took = began.elapsed();
+    let history = if args.file == Path::new("-") { String::new() } else { args.file.display().to_string() };
+    let options = report::Options { history, ..report::Options::default() };
+    if let Some(path) = &args.html {
+        report::write_html(path, &events, Some(&verdict), &options)?;
+        err.line(format!("report in {}", path.display()));
+    }
     match args.report {
         Report::Text => {
-            text(&verdict).into_iter().for_each(|line| out.line(line));
-            out.line(format!("judged {} events in {:.1} s", events.len(), took.as_secs_f64()));
+            report::text(&events, Some(&verdict), &options).lines().for_each(|line| out.line(line));
+            out.line(format!("judged in  {:.1} s", took.as_secs_f64()));
         }
         Report::Json => out.line(json(&verdict, events.len(), took.as_secs_f64()).to_string()),
     }
@@ -51,24 +58,6 @@ pub fn read(path: &Path) -> Result<Vec<Event>, String> {
         }
     }
     Ok(events)
-}
-
-/// The verdict for people: what was checked, each anomaly's story, and the result at the end.
-pub fn text(verdict: &Verdict) -> Vec<String> {
-    let mut lines: Vec<String> = verdict.checked.iter().map(|line| format!("checked   {line}")).collect();
-    for anomaly in &verdict.anomalies {
-        lines.push(String::new());
-        lines.push(format!("{}:", anomaly.name));
-        lines.extend(anomaly.story.lines().map(|line| format!("  {line}")));
-    }
-    if verdict.is_valid() {
-        lines.push("verdict   valid: nothing that a strictly serializable database could not have done".into());
-    } else {
-        lines.push(String::new());
-        let counts: Vec<String> = verdict.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-        lines.push(format!("verdict   INVALID: {}", counts.join(", ")));
-    }
-    lines
 }
 
 fn json(verdict: &Verdict, events: usize, seconds: f64) -> serde_json::Value {
@@ -99,13 +88,21 @@ mod tests {
     }
 
     #[test]
-    fn the_verdict_ends_with_its_result() {
-        let mut verdict = Verdict::default();
-        assert!(text(&verdict).last().is_some_and(|line| line.contains("valid")));
-        verdict.counts.insert("G1c".into(), 2);
-        verdict.anomalies.push(check::Anomaly { name: "G1c".into(), story: "T1\nT2".into() });
-        let lines = text(&verdict);
-        assert!(lines.contains(&"G1c:".to_string()) && lines.contains(&"  T2".to_string()), "{lines:?}");
-        assert!(lines.last().is_some_and(|line| line.contains("INVALID: 2 G1c")), "{lines:?}");
+    fn a_file_is_judged_and_reported() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, html) = (folder.path().join("h.jsonl"), folder.path().join("r.html"));
+        let lines = [
+            r#"{"index":0,"process":1,"type":"invoke","time_ns":0,"txn":[["append",1,1]]}"#,
+            r#"{"index":1,"process":1,"type":"ok","time_ns":5,"txn":[["append",1,1]]}"#,
+            r#"{"index":2,"process":1,"type":"invoke","time_ns":6,"txn":[["r",1,null]]}"#,
+            r#"{"index":3,"process":1,"type":"ok","time_ns":9,"txn":[["r",1,[]]]}"#,
+        ];
+        std::fs::write(&file, lines.join("\n")).expect("written");
+        let (mut out, said) = Out::memory();
+        let args = CheckArgs { file, report: Report::Text, html: Some(html.clone()) };
+        let code = run(&args, &mut out, &mut Out::memory().0).expect("it is judged");
+        let said = String::from_utf8(said.lock().expect("no panic").clone()).expect("text");
+        assert!(code == 1 && said.contains("verdict    INVALID: "), "{code}: {said}");
+        assert!(std::fs::read_to_string(html).expect("written").contains("<title>INVALID"));
     }
 }
