@@ -223,6 +223,16 @@ pub struct JudgeArgs {
     /// run: fewer operations than this prove nothing: exit code 1
     #[arg(long, default_value_t = 50, value_name = "COUNT")]
     pub min_ops: u64,
+    /// run: also write the report as one HTML page, with a timeline of load, latency, clocks and faults
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+impl JudgeArgs {
+    /// Whether the events are needed at the end of the run.
+    pub fn needs_events(&self) -> bool {
+        self.check || self.html.is_some()
+    }
 }
 
 /// The steps of the bank workload. All take the same options, and each ignores what it needs not.

@@ -28,6 +28,7 @@ fn own_file(path: &Path, name: &str) -> PathBuf {
 fn own(args: &RunArgs, name: &str) -> RunArgs {
     let mut own = args.clone();
     own.history = args.history.as_deref().map(|path| own_file(path, name));
+    own.judge.html = args.judge.html.as_deref().map(|path| own_file(path, name));
     own
 }
 

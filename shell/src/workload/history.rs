@@ -45,6 +45,11 @@ impl Recorder {
         Ok(Recorder { began, path: path.map(Path::to_path_buf), state })
     }
 
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use check::{Event, Verdict};
+use check::{Event, Kind, Process, Verdict};
 use serde_json::{Value, json};
 
 use super::history::{self, Recorder};
@@ -13,6 +13,7 @@ use super::tables;
 use crate::args::JudgeArgs;
 use crate::client::{Client, ClientOptions};
 use crate::out::Out;
+use crate::report;
 use crate::units::human;
 
 /// How long a healed cluster may take to answer.
@@ -114,13 +115,18 @@ pub async fn judge(
     violations: Vec<String>,
     audit: impl FnOnce(&[Event]) -> Vec<check::Anomaly> + Send + 'static,
 ) -> anyhow::Result<Judged> {
-    if !args.check {
+    if !args.needs_events() {
         recorder.flush().map_err(|e| anyhow::anyhow!("cannot write the history: {e}"))?;
         return Ok(Judged::default());
     }
+    let args = args.clone();
     // It may take many seconds of CPU.
     let work = tokio::task::spawn_blocking(move || {
         let events = recorder.events()?;
+        if !args.check {
+            page(&args, &recorder, &events, None)?;
+            return Ok(Judged::default());
+        }
         let began = Instant::now();
         let mut verdict = check::judge(&events);
         verdict.anomalies.extend(audit(&events));
@@ -130,14 +136,53 @@ pub async fn judge(
             verdict.anomalies.push(check::Anomaly { name: name.to_string(), story });
         }
         let took = began.elapsed();
+        page(&args, &recorder, &events, Some(&verdict))?;
         Ok::<_, anyhow::Error>(Judged { verdict: Some(verdict), took })
     });
     work.await.map_err(|e| anyhow::anyhow!("the judge crashed, which no valid history makes it do: {e}"))?
 }
 
+/// Writes the page that was asked for.
+fn page(args: &JudgeArgs, recorder: &Recorder, events: &[Event], verdict: Option<&Verdict>) -> anyhow::Result<()> {
+    let Some(path) = &args.html else { return Ok(()) };
+    let done = |event: &&Event| event.kind == Kind::Ok && matches!(event.process, Process::Client(_));
+    let done = events.iter().filter(done).count() as u64;
+    let few = format!("only {done} operations took effect, and {} are needed", args.min_ops);
+    let options = report::Options {
+        history: recorder.path().map(|path| path.display().to_string()).unwrap_or_default(),
+        problems: Some(few).filter(|_| done < args.min_ops).into_iter().collect(),
+        ..report::Options::default()
+    };
+    report::write_html(path, events, verdict, &options)
+}
+
 /// Where the parts of a run were written.
-pub fn say_files(history: Option<&PathBuf>, lines: &mut Out) {
-    if let Some(path) = history {
-        lines.line(format!("history        {}", path.display()));
+pub fn say_files(history: Option<&PathBuf>, args: &JudgeArgs, lines: &mut Out) {
+    for (name, path) in [("history", history), ("report", args.html.as_ref())] {
+        if let Some(path) = path {
+            lines.line(format!("{name:<15}{}", path.display()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_page_is_written_with_and_without_a_verdict() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (check, min_ops, word) in [(false, 0, "NOT JUDGED"), (true, 1, "VALID"), (true, 9, "PROVES NOTHING")] {
+            let html = folder.path().join("r.html");
+            let args = JudgeArgs { check, min_ops, html: Some(html.clone()) };
+            let recorder = Recorder::create(None, args.needs_events(), Instant::now()).expect("memory");
+            for kind in [Kind::Invoke, Kind::Ok] {
+                recorder.record(1, kind, |event| event.txn = vec![check::Op::Append(check::Key::Number(1), 1)]);
+            }
+            let judged = judge(&args, Arc::new(recorder), Vec::new(), |_| Vec::new()).await.expect("judged");
+            assert_eq!(judged.verdict.is_some(), check);
+            let page = std::fs::read_to_string(html).expect("written");
+            assert!(page.contains(&format!("<title>{word}: ")), "{word}");
+        }
     }
 }

@@ -53,7 +53,7 @@ pub async fn run(
     for row in report.text() {
         lines.line(row);
     }
-    judge::say_files(args.history.as_ref(), lines);
+    judge::say_files(args.history.as_ref(), &args.judge, lines);
     if !text {
         out.line(report.json().to_string());
     }
@@ -85,7 +85,7 @@ pub async fn load(
 
     let seed = args.seed.unwrap_or_else(any_seed);
     let began = Instant::now();
-    let recorder = Recorder::create(args.history.as_deref(), args.judge.check, began)
+    let recorder = Recorder::create(args.history.as_deref(), args.judge.needs_events(), began)
         .map_err(|e| anyhow::anyhow!("cannot create the history {:?}: {e}", args.history))?;
     let recorder = Arc::new(recorder);
     let more = json!({"shards": tables::SHARDS, "lose_permille": args.lose_replies});

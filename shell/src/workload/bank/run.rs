@@ -38,7 +38,7 @@ pub async fn run(args: &BankArgs, stop: impl Future<Output = ()>, out: &mut Out,
     for row in summary.text() {
         if text { out.line(row) } else { err.line(row) }
     }
-    judge::say_files(args.history.as_ref(), if text { &mut *out } else { &mut *err });
+    judge::say_files(args.history.as_ref(), &args.judge, if text { &mut *out } else { &mut *err });
     if !text {
         out.line(summary.json().to_string());
     }
@@ -69,7 +69,7 @@ pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut O
     let seed = args.seed.unwrap_or_else(any_seed);
     let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0));
     let began = Instant::now();
-    let recorder = Recorder::create(args.history.as_deref(), args.judge.check, began)
+    let recorder = Recorder::create(args.history.as_deref(), args.judge.needs_events(), began)
         .map_err(|e| anyhow::anyhow!("cannot create the history {:?}: {e}", args.history))?;
     let recorder = Arc::new(recorder);
     let more = json!({
