@@ -100,6 +100,7 @@ impl Answer {
             Answer::Committed(ts) => format!("committed at {}", ms_of(*ts)),
             Answer::Begun(txn, priority) => format!("begun {txn}, as old as {}", ms_of(priority.start)),
             Answer::Failed(why) => format!("failed: {why}"),
+            Answer::Sql(answer) => answer.describe(),
             other => format!("{other:?}"),
         }
     }

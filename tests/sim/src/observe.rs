@@ -78,7 +78,7 @@ impl World {
         let mut leases: BTreeMap<GroupId, (NodeId, truetime::Timestamp)> = BTreeMap::new();
         let (seen, counters) = (&mut self.observer, &mut self.shared.counters);
         seen.samples += 1;
-        let hash_now = seen.samples % 100 == 0;
+        let hash_now = seen.samples % 250 == 0;
         for server in self.servers.values() {
             let Some(process) = &server.process else { continue };
             let now = server.clock.now(now_ns);

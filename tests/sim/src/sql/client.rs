@@ -182,6 +182,11 @@ impl SqlClient {
             {
                 shared.sql.made.push(*n);
             }
+            if let (Statement::Insert { table: super::statement::Table::Mono, rows, .. }, Ending::Committed(_)) =
+                (&done.statement, &attempt.ending)
+            {
+                shared.sql.mono = rows.iter().map(|(key, _)| key[0]).fold(shared.sql.mono, i64::max);
+            }
             if let Some(Ok(Returned { read_ts: Some(at), .. })) = &done.result
                 && shared.sql.answered.len() < 500
                 && !matches!(done.statement.table(), super::statement::Table::Made(_))

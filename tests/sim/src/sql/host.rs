@@ -1,6 +1,7 @@
 //! The sessions of one process, and the polling of their calls.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use txn::{Reply, TxnId};
 use super::engine::{Shared, SimEngine, commits};
 use crate::clients::Answer;
 use crate::desk::DeskOut;
+use crate::trace::ms_of;
 
 /// What one statement returned.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +46,32 @@ pub struct SqlAnswer {
     pub open: Option<TxnId>,
     /// Whether it is in a failed block.
     pub failed: bool,
+}
+
+impl SqlAnswer {
+    /// In a few words: nobody reads all rows of all answers, and the nodes' messages have them too.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for Returned { rows, tag, commit, read_ts, .. } in &self.returned {
+            let _ = write!(text, "{tag} ");
+            if let [row] = &rows[..] {
+                let _ = write!(text, "{row:?} ");
+            }
+            if let Some((txn, at)) = commit {
+                let _ = write!(text, "{txn} committed at {} ", at.map_or("no time".into(), ms_of));
+            }
+            if let Some(at) = read_ts {
+                let _ = write!(text, "read at {} ", ms_of(*at));
+            }
+        }
+        if let Some(err) = &self.error {
+            let _ = write!(text, "{err} ");
+        }
+        if let Some(txn) = self.open {
+            let _ = write!(text, "in {txn}");
+        }
+        text
+    }
 }
 
 /// A text for a session.

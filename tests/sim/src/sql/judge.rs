@@ -175,8 +175,14 @@ pub fn check(attempts: &[Attempt], epsilon_ns: i64) -> Result<(), String> {
         match entry {
             Entry::Commit(attempt) => {
                 replay(&mut model, attempt, &dropped)?;
-                writes.extend(model.written.drain(..).map(|(table, key)| Write { at, table, key, attempt }));
-                note_presence(&model, attempt, at, &mut presence);
+                for (table, key) in std::mem::take(&mut model.written) {
+                    let there = model.holds(table, &key);
+                    let changes = presence.entry((table, key.clone())).or_default();
+                    if changes.last().is_some_and(|(_, before)| *before) != there {
+                        changes.push((at, there));
+                    }
+                    writes.push(Write { at, table, key, attempt });
+                }
                 invariants(&mut model, attempt)?;
             }
             Entry::Read(attempt, done, returned) => {
@@ -309,26 +315,6 @@ fn replay(model: &mut Model, attempt: &Attempt, dropped: &BTreeMap<Table, i64>) 
         }
     }
     Ok(())
-}
-
-fn note_presence(model: &Model, attempt: &Attempt, at: Timestamp, presence: &mut Presence) {
-    for done in &attempt.done {
-        let table = done.statement.table();
-        let keys: Vec<Vec<i64>> = match &done.statement {
-            Statement::Insert { rows, .. } => rows.iter().map(|(key, _)| key.clone()).collect(),
-            Statement::Delete { .. } => {
-                presence.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect()
-            }
-            _ => continue,
-        };
-        for key in keys {
-            let there = model.holds(table, &key);
-            let changes = presence.entry((table, key)).or_default();
-            if changes.last().is_some_and(|(_, before)| *before) != there {
-                changes.push((at, there));
-            }
-        }
-    }
 }
 
 /// What must hold after every commit: it guards the model as much as the database.

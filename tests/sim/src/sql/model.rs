@@ -55,7 +55,7 @@ fn number(datum: &Datum) -> i64 {
 
 /// Whether a key is among those that a statement looks at.
 pub fn looks_at(rows: &Rows, key: &[i64]) -> bool {
-    let next = key.get(rows.prefix.len()).copied().unwrap_or(0);
+    let next = key.get(rows.next_column()).copied().unwrap_or(0);
     key.starts_with(&rows.prefix)
         && (rows.among.is_empty() || rows.among.contains(&key[0]))
         && rows.above.is_none_or(|from| next > from)

@@ -163,6 +163,8 @@ pub struct Book {
     /// Reads without locks, to be done again.
     pub answered: Vec<(Statement, Timestamp)>,
     last: i64,
+    /// The largest number of `mono` that was acknowledged.
+    pub mono: i64,
 }
 
 impl Book {
@@ -213,7 +215,7 @@ impl Book {
                 let count = rng.random_range(1..=8);
                 let mut queue = Vec::new();
                 for _ in 0..count {
-                    let (table, key) = list_key(rng);
+                    let (table, key) = self.list_key(rng);
                     let again = queue.iter().any(|s: &Statement| s.table() == table && key_of(s) == Some(&key));
                     if again {
                         continue;
@@ -248,8 +250,9 @@ impl Book {
             }
             Kind::ReadLists => {
                 let mut queue = Vec::new();
-                for table in [Table::Lists, Table::Pairs] {
-                    queue.push(Statement::select(table, What::All, Rows::all()));
+                for (table, keys) in [(Table::Lists, 8), (Table::Pairs, 3)] {
+                    let rows = Rows { above: Some((self.generation() - 1) * keys - 1), ..Rows::all() };
+                    queue.push(Statement::select(table, What::All, rows));
                 }
                 if rng.random() { alone(queue.remove(0)).at(when) } else { read_only(queue) }
             }
@@ -285,7 +288,13 @@ impl Book {
                 program.number = rng.random_range(20..60);
                 program
             }
-            Kind::Mono => block(vec![Statement::select(Table::Mono, What::Max("k"), Rows::all())]),
+            Kind::Mono => {
+                let above = self.mono - 10;
+                let rows = Rows { above: Some(above), ..Rows::all() };
+                let mut program = block(vec![Statement::select(Table::Mono, What::Max("k"), rows)]);
+                program.number = above.max(0);
+                program
+            }
             Kind::Users => self.users(rng),
             Kind::Steps => {
                 let run = self.fresh();
@@ -293,16 +302,21 @@ impl Book {
                 return (0..3).map(step).collect();
             }
             Kind::ReadSteps => {
-                let read = |at: i64| Statement::select(Table::Steps, What::All, Rows::of([at * 10]));
+                let above = Some(self.last - 200);
+                let read = |at: i64| Statement::select(Table::Steps, What::All, Rows { above, ..Rows::of([at * 10]) });
                 // Later steps first: whoever sees one sees the earlier ones too.
                 match rng.random_range(0..3) {
                     0 => read_only((0..3).rev().map(read).collect()),
                     // Three ranges in one statement.
                     1 => {
-                        let rows = Rows { among: vec![0, 10, 20], ..Rows::all() };
+                        let rows = Rows { among: vec![0, 10, 20], above, ..Rows::all() };
                         alone(Statement::select(Table::Steps, What::All, rows)).at(when)
                     }
-                    _ => alone(Statement::select(Table::Steps, What::All, Rows::all())).at(when),
+                    // The whole table is more than a page, in the end.
+                    _ if rng.random_range(0..8) == 0 => {
+                        alone(Statement::select(Table::Steps, What::All, Rows::all())).at(when)
+                    }
+                    _ => alone(read(rng.random_range(0..3))).at(when),
                 }
             }
             Kind::Move => {
@@ -349,7 +363,7 @@ impl Book {
             Kind::Mistake => {
                 let key = 1_000_000 + self.fresh();
                 let insert = Statement::insert(Table::Users, [key], vec![Datum::Text("twice".into())]);
-                let (table, list) = list_key(rng);
+                let (table, list) = self.list_key(rng);
                 let append = Statement::Update {
                     table,
                     rows: Rows::of(list),
@@ -368,6 +382,20 @@ impl Book {
             Kind::Setup | Kind::Audit => unreachable!("never drawn"),
         };
         VecDeque::from([program])
+    }
+
+    /// Lists are left alone once they are about so long.
+    fn generation(&self) -> i64 {
+        self.last / 400
+    }
+
+    fn list_key(&self, rng: &mut ChaCha8Rng) -> (Table, Vec<i64>) {
+        let generation = self.generation();
+        if rng.random() {
+            (Table::Lists, vec![generation * 8 + rng.random_range(0..8)])
+        } else {
+            (Table::Pairs, vec![generation * 3 + rng.random_range(0..3), rng.random_range(0..4)])
+        }
     }
 
     fn users(&mut self, rng: &mut ChaCha8Rng) -> Program {
@@ -395,14 +423,6 @@ impl Book {
             program.rollback = rng.random();
         }
         program
-    }
-}
-
-fn list_key(rng: &mut ChaCha8Rng) -> (Table, Vec<i64>) {
-    if rng.random() {
-        (Table::Lists, vec![rng.random_range(0..8)])
-    } else {
-        (Table::Pairs, vec![rng.random_range(0..3), rng.random_range(0..4)])
     }
 }
 
@@ -512,7 +532,7 @@ impl Program {
                 });
             }
             (Kind::Mono, Statement::Select { .. }) => {
-                let next = first.map_or(0, |row| int(row, 0)) + 1;
+                let next = first.map_or(0, |row| int(row, 0)).max(self.number) + 1;
                 self.queue.push_back(Statement::insert(Table::Mono, [next], vec![Datum::Null]));
             }
             (Kind::Move, Statement::Delete { .. }) => {

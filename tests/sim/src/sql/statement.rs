@@ -154,6 +154,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// The column of the key that comes after those that are given.
+    pub fn next_column(&self) -> usize {
+        self.prefix.len().max(usize::from(!self.among.is_empty()))
+    }
+
     /// All of them.
     pub fn all() -> Rows {
         Rows::default()
@@ -288,7 +293,7 @@ impl Values {
             let list: Vec<String> = rows.among.iter().map(|n| self.put(&Datum::Int(*n))).collect();
             terms.push(format!("{} IN ({})", table.key()[0], list.join(", ")));
         }
-        if let Some(next) = table.key().get(rows.prefix.len()) {
+        if let Some(next) = table.key().get(rows.next_column()) {
             terms.extend(rows.above.map(|from| format!("{next} > {}", self.put(&Datum::Int(from)))));
             terms.extend(rows.up_to.map(|to| format!("{next} <= {}", self.put(&Datum::Int(to)))));
         }
