@@ -6,7 +6,7 @@ CARGO ?= cargo
 MERIDIAN := $(CARGO_TARGET_DIR)/release/meridian
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo install test clean
+.PHONY: help deps build demo install test fuzz clean
 
 # $(call stage,NAME,COMMAND) runs a command and says how long it took.
 define stage
@@ -39,8 +39,22 @@ test: deps ## everything, the cheapest first
 	$(call stage,sql,$(CARGO) test --release -p sql)
 	$(call stage,lints,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
 	$(call stage,server and shell,$(CARGO) test --release -p proto -p server -p shell)
+	$(call stage,corpus,$(CARGO) test --release -p corpus)
 	$(call stage,binary,$(CARGO) build --release --workspace --bin meridian)
 	$(call stage,end to end,$(CARGO) test --release -p e2e)
+
+# Seconds for each target, and which: see fuzz/README.md. What is found is kept beside the build cache.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_FOUND := $(HOME)/.cache/meridian/fuzz
+
+fuzz: ## every decoder on random input, FUZZ_SECONDS each; needs nightly and cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	  mkdir -p "$(FUZZ_FOUND)/$$target" && echo "==> $$target" && \
+	  $(CARGO) +nightly fuzz run --fuzz-dir fuzz $$target "$(FUZZ_FOUND)/$$target" "fuzz/corpus/$$target" -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=256 \
+	    -print_final_stats=1 || exit 1; \
+	done
 
 clean: ## removes the build cache
 	$(CARGO) clean

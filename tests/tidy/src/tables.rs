@@ -13,6 +13,9 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("server", &["truetime", "paxos", "txn", "sql", "proto", "shell"]),
     ("shell", &["check", "proto"]),
     ("sim", &["truetime", "paxos", "txn", "sql", "check"]),
+    // The functions that are fuzzed: they reach into every crate that has a decoder and no RocksDB.
+    ("corpus", &["truetime", "paxos", "txn", "sql", "check", "proto", "shell"]),
+    ("meridian-fuzz", &["corpus"]),
     ("e2e", &["proto"]),
     ("tidy", &[]),
 ];
@@ -30,6 +33,7 @@ pub const MUST_NOT_USE: &[(&str, &[&str], &str)] = &[
     ("proto", &["rocksdb", "sqlparser"], "proto holds generated types only"),
     ("shell", &["rocksdb", "sqlparser"], "the shell is a client: it has only the wire"),
     ("sim", &["tokio", "tonic", "prost", "rocksdb", "datafusion"], "the simulator must compile in seconds"),
+    ("corpus", &["rocksdb"], "the corpus is run by every `make test`, and by fuzzers that rebuild it often"),
     ("e2e", &["rocksdb"], "end-to-end tests see real processes from outside"),
 ];
 
