@@ -139,6 +139,10 @@ pub fn transactions(events: &[Event], verdict: &mut Verdict) -> Vec<Txn> {
             }
             Kind::Fail => txn.fate = Fate::Aborted,
             _ => {
+                // What it came to write may depend on what it read, and be known only at the end.
+                if !event.txn.is_empty() {
+                    txn.ops = event.txn.iter().map(asked).collect();
+                }
                 gone.insert(process);
                 continue;
             }
@@ -149,6 +153,16 @@ pub fn transactions(events: &[Event], verdict: &mut Verdict) -> Vec<Txn> {
     }
     values_are_unique(&txns, verdict);
     txns
+}
+
+/// An operation without its answer.
+fn asked(op: &Op) -> Op {
+    match op {
+        Op::ReadList(key, _) | Op::ReadValue(key, _) => Op::Read(key.clone()),
+        Op::Scan(low, high, _) => Op::Scan(*low, *high, None),
+        Op::Total(accounts, _) => Op::Total(*accounts, None),
+        op => op.clone(),
+    }
 }
 
 fn values_are_unique(txns: &[Txn], verdict: &mut Verdict) {

@@ -1,8 +1,8 @@
 //! What Spanner promises of the timestamps that it gives, checked in nearly linear time.
 //!
 //! - External consistency (I7): acknowledged before another began means a smaller commit timestamp. A
-//!   strong read may be of an earlier time, if nothing of what it reads was written since (4.2.4):
-//!   whether it missed something is seen from its dependencies.
+//!   strong read may be of an earlier time, if nothing of what it reads was written since and
+//!   acknowledged before it began (4.2.4).
 //! - Versions of a key are ordered by timestamp, and no two have the same one.
 //! - A transaction saw exactly what was committed below its timestamp; a snapshot, what was committed
 //!   at or below its own, whichever replica answered and however long ago it was (I12).
@@ -56,6 +56,17 @@ pub fn check(txns: &[Txn], verdict: &mut Verdict) {
         exact += versions.replay(txn, upto, verdict);
         if let Some(ts) = txn.read_ts {
             snapshots += 1;
+            if !txn.stale
+                && let Some((key, missed)) = versions.missed(txns, txn, ts)
+            {
+                verdict.found("stale-strong-read", || {
+                    let missed = txns[missed].tell();
+                    format!(
+                        "a write of {key} was acknowledged before a strong read of it began\n{missed}\n{}",
+                        txn.tell()
+                    )
+                });
+            }
             for op in &txn.ops {
                 let name = match op {
                     Op::Read(k) | Op::ReadValue(k, _) | Op::ReadList(k, _) => format!("r {k}"),
@@ -162,6 +173,26 @@ impl<'a> Versions<'a> {
     fn upto(&self, key: &Key, ts: i64) -> &[(i64, usize, Change)] {
         let Some(list) = self.of.get(key) else { return &[] };
         &list[..list.partition_point(|(at, ..)| *at <= ts)]
+    }
+
+    /// A key that a strong read at `ts` read, and who had written it later by its timestamp, though the
+    /// write was acknowledged before the read began.
+    fn missed(&self, txns: &[Txn], txn: &Txn, ts: i64) -> Option<(&'a Key, usize)> {
+        let late = |(_, writer, _): &&(i64, usize, Change)| txns[*writer].end.is_some_and(|end| end < txn.begin);
+        let of = |key: &'a Key, list: &[(i64, usize, Change)]| {
+            let later = &list[list.partition_point(|(at, ..)| *at <= ts)..];
+            later.iter().find(late).map(|(_, writer, _)| (key, *writer))
+        };
+        txn.ops.iter().find_map(|op| match op {
+            Op::Read(key) | Op::ReadValue(key, _) | Op::ReadList(key, _) => {
+                self.of.get_key_value(key).and_then(|(key, list)| of(key, list))
+            }
+            Op::Scan(low, high, _) if low < high => {
+                let range = &Key::Number(*low)..&Key::Number(*high);
+                self.of.range::<Key, _>(range).find_map(|(key, list)| of(key, list))
+            }
+            _ => None,
+        })
     }
 
     /// Compares what a transaction saw with what was there; returns how many answers that were.
