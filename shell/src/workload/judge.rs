@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use check::{Event, Kind, Process, Verdict};
+use check::{Anomaly, Event, Kind, Process, Verdict};
 use serde_json::{Value, json};
 
 use super::history::{self, Recorder};
@@ -68,14 +68,14 @@ pub struct Judged {
 impl Judged {
     /// Nothing found that cannot be.
     pub fn good(&self) -> bool {
-        self.verdict.as_ref().is_none_or(|verdict| verdict.anomalies.is_empty())
+        self.verdict.as_ref().is_none_or(Verdict::is_valid)
     }
 
     /// `valid`, `INVALID` or `not checked`.
     pub fn word(&self) -> &'static str {
         match &self.verdict {
             None => "not checked",
-            Some(verdict) if verdict.anomalies.is_empty() => "valid",
+            Some(verdict) if verdict.is_valid() => "valid",
             Some(_) => "INVALID",
         }
     }
@@ -88,9 +88,9 @@ impl Judged {
             lines.push(format!("ANOMALY        {}", anomaly.name));
             lines.extend(anomaly.story.lines().map(|line| format!("               {line}")));
         }
-        let more = verdict.anomalies.len().saturating_sub(STORIES_MAX);
-        if more > 0 {
-            lines.push(format!("               and {more} more"));
+        if !verdict.is_valid() {
+            let counts: Vec<String> = verdict.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            lines.push(format!("anomalies      {}", counts.join(", ")));
         }
         lines.push(format!("verdict        {} (judged in {})", self.word(), human(self.took)));
         lines
@@ -102,6 +102,7 @@ impl Judged {
         if let Some(verdict) = &self.verdict {
             let anomalies = verdict.anomalies.iter().map(|a| json!({"name": a.name, "story": a.story}));
             report["anomalies"] = Value::Array(anomalies.collect());
+            report["counts"] = json!(verdict.counts);
             report["checked"] = json!(verdict.checked);
             report["judged_in_s"] = json!(self.took.as_secs_f64());
         }
@@ -113,7 +114,7 @@ pub async fn judge(
     args: &JudgeArgs,
     recorder: Arc<Recorder>,
     violations: Vec<String>,
-    audit: impl FnOnce(&[Event]) -> Vec<check::Anomaly> + Send + 'static,
+    audit: impl FnOnce(&[Event]) -> Vec<Anomaly> + Send + 'static,
 ) -> anyhow::Result<Judged> {
     if !args.needs_events() {
         recorder.flush().map_err(|e| anyhow::anyhow!("cannot write the history: {e}"))?;
@@ -129,11 +130,12 @@ pub async fn judge(
         }
         let began = Instant::now();
         let mut verdict = check::judge(&events);
-        verdict.anomalies.extend(audit(&events));
-        let broken = history::faults(&events).into_iter().map(|story| ("broken history", story));
-        let impossible = violations.into_iter().map(|story| ("impossible answer", story));
-        for (name, story) in broken.chain(impossible) {
-            verdict.anomalies.push(check::Anomaly { name: name.to_string(), story });
+        let named = |name: &str, story| Anomaly { name: name.to_string(), story };
+        let broken = history::faults(&events).into_iter().map(|story| named("broken-history", story));
+        let impossible = violations.into_iter().map(|story| named("impossible-answer", story));
+        for anomaly in audit(&events).into_iter().chain(broken).chain(impossible) {
+            *verdict.counts.entry(anomaly.name.clone()).or_default() += 1;
+            verdict.anomalies.push(anomaly);
         }
         let took = began.elapsed();
         page(&args, &recorder, &events, Some(&verdict))?;

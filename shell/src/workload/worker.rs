@@ -265,9 +265,10 @@ impl Worker {
             }
             Outcome::Unresolved(_) => {
                 self.tally.lock().ambiguous_unresolved += 1;
-                if !transaction.is_empty() {
-                    locked(&self.shared.unresolved).insert(transaction.to_string(), self.process);
-                }
+                // A statement of its own may have no name that the client was told.
+                let unnamed = format!("process {}, of no known name", self.process);
+                let name = if transaction.is_empty() { unnamed } else { transaction.to_string() };
+                locked(&self.shared.unresolved).insert(name, self.process);
                 (Kind::Info, "", None)
             }
         }

@@ -10,3 +10,4 @@ mod resources;
 mod snapshots;
 mod sql;
 mod transactions;
+mod workloads;
