@@ -155,7 +155,9 @@ impl<'a> Versions<'a> {
             // Stable: the operations of one transaction keep their order.
             list.sort_by_key(|(ts, at, _)| (*ts, *at));
             for pair in list.windows(2) {
-                if pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1 {
+                // The elements of a set are rows of their own.
+                let apart = matches!((pair[0].2, pair[1].2), (Change::Add(_), Change::Add(_)));
+                if pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1 && !apart {
                     verdict.found("equal-timestamps", || {
                         format!(
                             "two wrote {key} at one timestamp\n{}\n{}",
@@ -198,6 +200,7 @@ impl<'a> Versions<'a> {
     /// Compares what a transaction saw with what was there; returns how many answers that were.
     fn replay(&mut self, txn: &Txn, upto: i64, verdict: &mut Verdict) -> u64 {
         let mut own: BTreeMap<&Key, usize> = BTreeMap::new();
+        let mut added: BTreeMap<&Key, Vec<Value>> = BTreeMap::new();
         let mut count = 0;
         for op in &txn.ops {
             let wrong = match op {
@@ -205,9 +208,26 @@ impl<'a> Versions<'a> {
                     *own.entry(key).or_default() += 1;
                     continue;
                 }
-                Op::Write(key, _) | Op::Delete(key) | Op::Add(key, _) => {
+                Op::Write(key, _) | Op::Delete(key) => {
                     own.insert(key, 0);
                     continue;
+                }
+                Op::Add(key, value) => {
+                    added.entry(key).or_default().push(*value);
+                    continue;
+                }
+                Op::ReadList(key, list) if added.contains_key(key) => {
+                    // Which of them the set had before is for others to say; all must be there now.
+                    let mine = &added[key];
+                    match mine.iter().find(|value| !list.contains(value)) {
+                        Some(lost) => Some(format!("{lost}, which it had added to {key} itself, is not there")),
+                        None if self.cloudy.contains(key) => None,
+                        None => {
+                            let others: Vec<Value> =
+                                list.iter().copied().filter(|value| !mine.contains(value)).collect();
+                            self.wrong_set(key, &others, mine, upto)
+                        }
+                    }
                 }
                 Op::ReadList(key, list) if !self.cloudy.contains(key) => {
                     let mine = own.get(key).copied().unwrap_or(0);
@@ -248,6 +268,17 @@ impl<'a> Versions<'a> {
             seen.sort_unstable();
         }
         (values != seen).then(|| format!("at {ts} the list {key} was {values:?}, but {seen:?} was read"))
+    }
+
+    /// As [`Versions::wrong_list`], but for what the reader had added itself.
+    fn wrong_set(&self, key: &Key, others: &[Value], mine: &[Value], ts: i64) -> Option<String> {
+        let there = self.upto(key, ts).iter().filter_map(|(_, _, change)| match change {
+            Change::Add(value) if !mine.contains(value) => Some(*value),
+            _ => None,
+        });
+        let (there, seen): (BTreeSet<Value>, BTreeSet<Value>) = (there.collect(), others.iter().copied().collect());
+        let wrong = there != seen || seen.len() != others.len();
+        wrong.then(|| format!("at {ts} others had added {there:?} to {key}, but {others:?} was read"))
     }
 
     fn wrong_value(&mut self, key: &Key, seen: Option<Value>, ts: i64) -> Option<String> {

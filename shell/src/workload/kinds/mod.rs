@@ -69,6 +69,7 @@ mod tests {
     use check::{Kind, Op};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
+    use std::collections::BTreeSet;
     use std::time::Instant;
 
     fn nothing(op: Op) -> Op {
@@ -86,6 +87,7 @@ mod tests {
             let mut rng = ChaCha8Rng::seed_from_u64(7);
             let mut planners: Vec<_> = (0..4).map(|client| workload.planner(client)).collect();
             let (mut writes, mut reads) = (0, 0);
+            let mut written: BTreeSet<String> = BTreeSet::new();
             for turn in 0..2000i64 {
                 let planner = &mut planners[(turn % 4) as usize];
                 let plan = planner.next(&mut rng);
@@ -100,6 +102,10 @@ mod tests {
                     "{name}: writes under {mode:?}"
                 );
                 assert!(mode != Mode::Single || (steps == 1 && then.is_empty()), "{name}: one statement alone");
+                for op in txn.iter().filter(|op| crate::workload::session::writes(std::slice::from_ref(op))) {
+                    let once = matches!(op, Op::Delete(_)) || written.insert(format!("{op:?}"));
+                    assert!(once, "{name}: {op:?} twice, so its reads prove nothing");
+                }
                 if writing {
                     writes += 1;
                 } else if !txn.is_empty() {
