@@ -26,6 +26,8 @@ pub struct Setup {
     pub duration_ns: Option<u64>,
     /// The command that runs it again.
     pub command: String,
+    /// Of 1,000 commits, of how many the answer was lost on purpose.
+    pub lose_permille: Option<u64>,
     /// Into how many ranges the keys are split; 0 if unknown.
     pub shards: i64,
     /// Whether keys are placed in ranges as the common workloads do.
@@ -182,6 +184,9 @@ impl Summary {
         if let Some(seed) = setup.seed {
             command.push_str(&format!(" --seed {seed}"));
         }
+        if let Some(permille) = setup.lose_permille {
+            command.push_str(&format!(" --lose-replies {permille}"));
+        }
         command + " --check"
     }
 
@@ -235,6 +240,7 @@ fn setup(events: &[Event]) -> Setup {
     let shards = value.get("shards").and_then(serde_json::Value::as_i64).unwrap_or(0);
     Setup {
         seed: value.get("seed").and_then(serde_json::Value::as_u64),
+        lose_permille: value.get("lose_permille").and_then(serde_json::Value::as_u64),
         clients: value.get("clients").and_then(serde_json::Value::as_u64),
         duration_ns: seconds.filter(|s| *s > 0.0).map(|s| (s * 1e9) as u64),
         command: text("command"),

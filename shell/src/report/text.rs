@@ -23,7 +23,10 @@ pub fn render(summary: &Summary, verdict: Option<&Verdict>, options: &Options) -
     lines.extend(latency(summary));
     lines.extend(faults(summary));
     if !summary.epsilon.is_empty() {
-        let one = |e: &super::summary::Epsilon| format!("n{} {} to {} ms", e.node, ms(e.min_ns), ms(e.max_ns));
+        let one = |e: &super::summary::Epsilon| match (ms(e.min_ns), ms(e.max_ns)) {
+            (min, max) if min == max => format!("n{} {min} ms", e.node),
+            (min, max) => format!("n{} {min} to {max} ms", e.node),
+        };
         lines.push(format!("epsilon    {}", summary.epsilon.iter().map(one).collect::<Vec<_>>().join(", ")));
     }
     lines.extend(again(summary, options));

@@ -125,7 +125,10 @@ fn lanes(axis: &Axis, summary: &Summary, y: &mut f64) -> String {
         let wide = name.chars().count() as f64 * 6.4 + 10.0;
         let inside = to - from >= wide;
         let until = if inside { to } else { from + (to - from).max(3.0) + 2.0 + wide };
-        let free = ends.iter().position(|end| *end + 2.0 <= from);
+        // At the right edge a name stands before its band.
+        let before = !inside && until > LEFT + WIDTH;
+        let begin = if before { from - wide } else { from };
+        let free = ends.iter().position(|end| *end + 2.0 <= begin);
         let lane = match free {
             Some(lane) => lane,
             None if ends.len() < LANES_MAX => {
@@ -135,8 +138,7 @@ fn lanes(axis: &Axis, summary: &Summary, y: &mut f64) -> String {
             // No room for its name: the band alone tells of it.
             None => continue,
         };
-        let until = if until > LEFT + WIDTH && !inside { from + (to - from).max(3.0) } else { until };
-        ends[lane] = until;
+        ends[lane] = if before { to.max(from + 3.0) } else { until };
         let top = *y + lane as f64 * LANE;
         let hue = hue(&fault.kind);
         let _ = write!(
@@ -147,23 +149,14 @@ fn lanes(axis: &Axis, summary: &Summary, y: &mut f64) -> String {
             px((to - from).max(3.0)),
             px(LANE - 4.0)
         );
-        let (x, base) = (px(if inside { from + 5.0 } else { from + (to - from).max(3.0) + 4.0 }), px(top + 12.0));
-        if inside {
-            let _ = write!(out, r#"<text class="fn" x="{x}" y="{base}">{}</text>"#, escape(&name));
-        } else if until > from + (to - from).max(3.0) {
-            let _ = write!(
-                out,
-                r#"<text class="fo" x="{x}" y="{base}" style="fill:var(--f{hue})">{}</text>"#,
-                escape(&name)
-            );
-        } else {
-            let x = px(from - 4.0);
-            let _ = write!(
-                out,
-                r#"<text class="fo e" x="{x}" y="{base}" style="fill:var(--f{hue})">{}</text>"#,
-                escape(&name)
-            );
-        }
+        let base = px(top + 12.0);
+        let (class, x) = match (inside, before) {
+            (true, _) => ("fn", from + 5.0),
+            (false, true) => ("fo e", from - 4.0),
+            (false, false) => ("fo", to.max(from + 3.0) + 4.0),
+        };
+        let style = if inside { String::new() } else { format!(r#" style="fill:var(--f{hue})""#) };
+        let _ = write!(out, r#"<text class="{class}" x="{}" y="{base}"{style}>{}</text>"#, px(x), escape(&name));
     }
     *y += ends.len() as f64 * LANE;
     out

@@ -185,7 +185,7 @@ fn row(page: &mut String, at: usize, fault: &Fault, longest: u64) {
     let _ = writeln!(
         page,
         "<tr data-f=\"{at}\"><td class=\"num\">{}</td><td><span class=\"chip\" style=\"background:var(--f{})\"></span>\
-         {} {}{detail}</td><td class=\"num\">{}</td><td class=\"cost\">{} <i style=\"width:{:.0}%\"></i></td>\
+         {} {}{detail}</td><td class=\"num\">{}</td><td class=\"cost{}\">{} <i style=\"width:{:.0}%\"></i></td>\
          <td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>\
          <td class=\"soft\">{}</td><td class=\"soft\">{}</td></tr>",
         moment(fault.began_ns),
@@ -193,6 +193,7 @@ fn row(page: &mut String, at: usize, fault: &Fault, longest: u64) {
         escape(&fault.kind),
         escape(&fault.target),
         lasted(fault),
+        if cost.disturbed { "" } else { " calm" },
         span(cost.gap.1),
         cost.gap.1 as f64 / longest as f64 * 90.0,
         recovered(fault),
