@@ -128,7 +128,8 @@ pub struct NodeReady {
     pub after_sync: Vec<(NodeId, NodeMessage)>,
     /// Replies to gateways, local or remote; seal each as it leaves. They may leave at once.
     pub replies: Vec<Outgoing>,
-    /// Flush the state store soon and answer with `StateDurable`: a snapshot was installed.
+    /// Flush the state store soon and answer with `StateDurable`: a snapshot was installed, or one is to
+    /// be sent and what it rests on must be durable first.
     pub flush_state: bool,
     /// The set of ranges or leaders on this node changed: tell the gateway.
     pub ranges_changed: bool,

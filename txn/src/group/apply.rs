@@ -132,6 +132,7 @@ impl Group {
                 // A transfer under way began with the old range, and would end with a collection
                 // line that the new group does not share: its receiver asks again.
                 self.sending.clear();
+                self.split_unflushed = Some(self.meta.applied.next());
                 cx.out.births.push(child);
                 cx.out.ranges_changed = true;
             }

@@ -169,6 +169,8 @@ pub struct Group {
     next_housekeeping_ns: i64,
     /// After a snapshot: until this slot is applied, versions from beyond the applied one may be here.
     fuzzy_upto: Slot,
+    /// The slot of a split that was applied and is not durable yet.
+    split_unflushed: Option<Slot>,
     /// When a replica without a state last asked for one, and how often it has.
     begged: (i64, usize),
     paxos_wake_ns: Option<i64>,
@@ -244,6 +246,7 @@ impl Group {
             sweep: None,
             next_housekeeping_ns: now.mono_ns,
             fuzzy_upto: Slot(0),
+            split_unflushed: None,
             begged: (now.mono_ns, 0),
             paxos_wake_ns: Some(now.mono_ns),
             commits: 0,

@@ -64,6 +64,13 @@ impl Group {
         if self.sending.contains_key(&to) || self.receiving.is_some() || self.meta.installing || to == self.me {
             return Ok(());
         }
+        if self.split_unflushed.is_some() {
+            // The receiver will hold this group without what was split off, durably, and may bring the
+            // others to the same slot. If this node then lost the birth of the new group, with what
+            // else it has not flushed, nobody would have its keys any more. It will be asked again.
+            cx.out.flush_state = true;
+            return Ok(());
+        }
         let group = self.meta.group();
         let transfer = cx.now.mono_ns;
         let mut pairs = vec![(keyspace::meta_key(group), self.meta.encode())];
@@ -265,6 +272,7 @@ impl Group {
 
     /// The state store was flushed: an installed snapshot is durable now.
     pub fn state_durable(&mut self, cx: &mut Cx, applied: paxos::Slot) -> Result<()> {
+        self.split_unflushed.take_if(|slot| *slot <= applied);
         if let Some(receiving) = &mut self.receiving {
             if let Some((end, meta)) = receiving.installed.take_if(|(end, _)| end.applied <= applied) {
                 self.receiving = None;
