@@ -16,7 +16,7 @@
 //! hand-over group=G to=N
 //! run MS                          time passes; prints what ended meanwhile
 //! crash N   restart N   freeze N   thaw N   cut N   heal
-//! lose KIND [group=G]             drops messages of a kind from now on: decided, prepared, reply
+//! lose KIND [group=G]             drops messages of a kind from now on: decided, prepared, accepted, reply
 //! groups    locks [group=G]    txns [group=G]    versions K [node=N]    equal
 //! ```
 

@@ -191,6 +191,7 @@ impl World {
             NodeMessage::TwoPhase { body: TwoPhase::Decided { .. }, .. } => "decided",
             NodeMessage::TwoPhase { body: TwoPhase::Prepared { .. }, .. } => "prepared",
             NodeMessage::Reply { .. } => "reply",
+            NodeMessage::Paxos { message: paxos::Message::Accepted { .. }, .. } => "accepted",
             _ => "other",
         };
         let cut = self.servers[&from].cut || self.servers[&to].cut;
