@@ -249,9 +249,13 @@ fn infer_registers(writers: &Writers<'_>, graph: &mut Graph, verdict: &mut Verdi
         let order = if deleted.contains(key) { None } else { by_timestamp(writers, key) };
         let places: BTreeMap<usize, usize> =
             order.iter().flatten().enumerate().map(|(place, (_, txn))| (*txn, place)).collect();
+        let mut initial = None;
         for (at, value) in reads {
             let Some((writer, overwritten)) = writers.of.get(&(*key, *value)) else {
-                // The value that the workload began with has no writer.
+                // The value that the workload began with has no writer; but there was only one.
+                if *initial.get_or_insert(*value) != *value {
+                    verdict.found("garbage-read", || format!("nobody wrote {value} to {key}: {}", txns[*at].tell()));
+                }
                 continue;
             };
             match txns[*writer].fate {

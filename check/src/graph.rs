@@ -54,21 +54,25 @@ pub struct Edge {
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     edges: Vec<Vec<Edge>>,
+    /// Edges that need not be added again.
+    known: BTreeSet<(usize, usize, Why)>,
     reasons: Vec<String>,
 }
 
-/// So many starting points are tried in one strong component.
-const STARTS_MAX: usize = 500;
+/// So many transactions of a component are tried as the first of a shortest cycle.
+const STARTS_MAX: usize = 100;
+/// So many are looked at from one start: a longer cycle is no story.
+const VISITS_MAX: usize = 100_000;
 
 impl Graph {
     /// Without edges, for so many transactions.
     pub fn new(count: usize) -> Graph {
-        Graph { edges: vec![Vec::new(); count], reasons: vec![String::new()] }
+        Graph { edges: vec![Vec::new(); count], known: BTreeSet::new(), reasons: vec![String::new()] }
     }
 
     /// Adds an edge between two different transactions.
     pub fn add(&mut self, from: usize, to: usize, why: Why, reason: impl FnOnce() -> String) {
-        if from == to || self.edges[from].iter().any(|edge| edge.to == to && edge.why == why) {
+        if from == to || !self.known.insert((from, to, why)) {
             return;
         }
         self.reasons.push(reason());
@@ -119,7 +123,8 @@ impl Graph {
 
     /// Finds contradictions and tells each as a story.
     pub fn find_cycles(&self, txns: &[Txn], verdict: &mut Verdict) {
-        let components = self.components();
+        let everyone: Vec<usize> = (0..self.edges.len()).collect();
+        let components = self.components(&everyone, &|_| true);
         for component in &components {
             let Some((name, cycle)) = self.weakest(component) else {
                 verdict.found("cycle", || format!("{} transactions depend on each other in a circle", component.len()));
@@ -134,13 +139,16 @@ impl Graph {
         ));
     }
 
-    /// The strong components with more than one member (Tarjan, without recursion).
-    fn components(&self) -> Vec<Vec<usize>> {
+    /// The strong components with more than one member, of some transactions over some edges (Tarjan,
+    /// without recursion).
+    fn components(&self, members: &[usize], allowed: &dyn Fn(Why) -> bool) -> Vec<Vec<usize>> {
         const NEW: usize = usize::MAX;
+        const OUTSIDE: usize = usize::MAX - 1;
         let count = self.edges.len();
-        let (mut number, mut low, mut on) = (vec![NEW; count], vec![0; count], vec![false; count]);
+        let (mut number, mut low, mut on) = (vec![OUTSIDE; count], vec![0; count], vec![false; count]);
+        members.iter().for_each(|member| number[*member] = NEW);
         let (mut stack, mut found, mut next) = (Vec::new(), Vec::new(), 0);
-        for root in 0..count {
+        for root in members.iter().copied() {
             if number[root] != NEW {
                 continue;
             }
@@ -151,8 +159,11 @@ impl Graph {
                     next += 1;
                     stack.push(node);
                 }
-                if let Some(Edge { to, .. }) = self.edges[node].get(edge) {
+                if let Some(Edge { to, why, .. }) = self.edges[node].get(edge) {
                     calls.push((node, edge + 1));
+                    if number[*to] == OUTSIDE || !allowed(*why) {
+                        continue;
+                    }
                     if number[*to] == NEW {
                         calls.push((*to, 0));
                     } else if on[*to] {
@@ -178,7 +189,6 @@ impl Graph {
 
     /// The first kind of cycle, from the gravest, that closes inside a component.
     fn weakest(&self, component: &[usize]) -> Option<(String, Vec<(usize, Edge)>)> {
-        let inside: BTreeSet<usize> = component.iter().copied().collect();
         for (suffix, time) in [("", [false, false]), ("-process", [true, false]), ("-realtime", [true, true])] {
             for (name, most_rw, dirty) in
                 [("G0", 0, false), ("G1c", 0, true), ("G-single", 1, true), ("G2-item", 2, true)]
@@ -190,8 +200,16 @@ impl Graph {
                     Why::Process => time[0],
                     Why::Realtime => time[1],
                 };
-                let starts = component.iter().take(STARTS_MAX);
-                let cycles = starts.filter_map(|start| self.shortest(*start, &inside, &allowed, most_rw));
+                // The smallest ones have the shortest stories, and there may be very large ones.
+                let mut parts = self.components(component, &allowed);
+                parts.sort_by_key(Vec::len);
+                let cycles = parts.iter().take(STARTS_MAX).flat_map(|part| {
+                    let inside: BTreeSet<usize> = part.iter().copied().collect();
+                    let starts = part.iter().take(STARTS_MAX / parts.len().min(STARTS_MAX));
+                    let found: Vec<_> =
+                        starts.filter_map(|start| self.shortest(*start, &inside, &allowed, most_rw)).collect();
+                    found
+                });
                 if let Some(cycle) = cycles.min_by_key(Vec::len) {
                     return Some((format!("{name}{suffix}"), cycle));
                 }
@@ -212,6 +230,9 @@ impl Graph {
         let mut came: BTreeMap<(usize, usize), ((usize, usize), Edge)> = BTreeMap::new();
         let mut queue = VecDeque::from([(start, 0)]);
         while let Some((node, rw)) = queue.pop_front() {
+            if came.len() > VISITS_MAX {
+                return None;
+            }
             for edge in self.edges[node].iter().filter(|e| inside.contains(&e.to) && allowed(e.why)) {
                 let count = rw + usize::from(edge.why == Why::Rw);
                 if most_rw < 2 && count > most_rw {

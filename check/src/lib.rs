@@ -63,6 +63,12 @@ impl Verdict {
         self.counts.is_empty()
     }
 
+    /// Notes an anomaly that somebody else has found.
+    pub fn add(&mut self, anomaly: Anomaly) {
+        let Anomaly { name, story } = anomaly;
+        self.found(&name, || story);
+    }
+
     /// Notes an anomaly; its story is only told if few of its name were before.
     pub(crate) fn found(&mut self, name: &str, story: impl FnOnce() -> String) {
         let count = self.counts.entry(name.to_string()).or_insert(0);

@@ -82,6 +82,13 @@ impl Txn {
     }
 }
 
+/// What is wrong with a history as a history, apart from what it says of the database.
+pub fn broken(events: &[Event]) -> Vec<String> {
+    let mut verdict = Verdict::default();
+    transactions(events, &mut verdict);
+    verdict.anomalies.into_iter().map(|anomaly| anomaly.story).collect()
+}
+
 /// The transactions of a history, in the order of their beginnings.
 pub fn transactions(events: &[Event], verdict: &mut Verdict) -> Vec<Txn> {
     let mut txns: Vec<Txn> = Vec::new();
@@ -177,8 +184,8 @@ fn values_are_unique(txns: &[Txn], verdict: &mut Verdict) {
                 _ => continue,
             };
             count += 1;
-            // Two attempts to add the same element of a set are what the workload may be about.
-            if !seen.insert((what, key, value)) && what == "append" {
+            // To add one element to a set by several clients at once may be what the workload is about.
+            if !seen.insert((what, key, value)) && what != "add" {
                 bad(verdict, || {
                     format!("{value} is written to {key} twice, so its reads prove nothing: {}", txn.tell())
                 });

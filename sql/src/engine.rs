@@ -6,7 +6,7 @@
 use std::future::Future;
 
 use truetime::{Interval, Timestamp};
-use txn::client::ClientError;
+use txn::client::{ClientError, CommitReport};
 use txn::{CommitTiming, Key, LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
 
 /// What a commit did, for `\last` and `EXPLAIN ANALYZE`.
@@ -22,6 +22,19 @@ pub struct CommitInfo {
     pub timing: CommitTiming,
     /// What the gateway saw, from commit to answer.
     pub total_ns: i64,
+}
+
+impl CommitInfo {
+    /// What the gateway's client says of the commit of a transaction.
+    pub fn of(txn: TxnId, report: CommitReport) -> CommitInfo {
+        CommitInfo {
+            txn,
+            commit_ts: report.commit_ts,
+            participants: report.participants.iter().map(|group| group.0).collect(),
+            timing: report.timing,
+            total_ns: report.total_ns,
+        }
+    }
 }
 
 /// The timestamp at which a read-only transaction or statement reads.

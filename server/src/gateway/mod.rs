@@ -160,20 +160,7 @@ impl Shared {
 
     /// Takes in everything that came; without anything, time has passed. Stops at the outcome.
     fn step_all(&self, operation: &mut impl Operation, inputs: Vec<ClientInput>) -> ClientReady {
-        if inputs.is_empty() {
-            return self.step(operation, ClientInput::Tick);
-        }
-        let mut all = ClientReady::default();
-        for input in inputs {
-            let ready = self.step(operation, input);
-            all.sends.extend(ready.sends);
-            all.wake_at_ns = ready.wake_at_ns;
-            if ready.outcome.is_some() {
-                all.outcome = ready.outcome;
-                break;
-            }
-        }
-        all
+        ClientReady::gather(inputs, |input| self.step(operation, input))
     }
 
     /// Sends requests; what cannot be sent comes back to the inbox.

@@ -179,13 +179,7 @@ impl Transaction for GatewayTxn {
         let outcome = self.drive(ClientInput::Commit).await;
         self.ended = true;
         match outcome {
-            Outcome::Committed(report) => Ok(CommitInfo {
-                txn: self.id,
-                commit_ts: report.commit_ts,
-                participants: report.participants.iter().map(|group| group.0).collect(),
-                timing: report.timing,
-                total_ns: report.total_ns,
-            }),
+            Outcome::Committed(report) => Ok(CommitInfo::of(self.id, report)),
             Outcome::Failed(err) => Err(err),
             outcome => unreachable!("a commit ended with {outcome:?}"),
         }

@@ -1,12 +1,11 @@
-//! Writes and reads histories: the form of crate `check`, one event a line, in true order.
+//! Writes histories: the form of crate `check`, one event a line, in true order.
 //!
 //! Every event passes one lock, under which it gets its number and its time and is written: the
 //! order of the lines is the order of the events as this process saw them, and their time never
 //! falls.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
@@ -104,61 +103,13 @@ impl Recorder {
     pub fn events(&self) -> anyhow::Result<Vec<Event>> {
         self.flush().map_err(|e| anyhow::anyhow!("cannot write the history: {e}"))?;
         if let Some(path) = &self.path {
-            return read(path);
+            return crate::check::read(path).map_err(anyhow::Error::msg);
         }
         match &mut self.lock().sink {
             Sink::Memory(events) => Ok(std::mem::take(events)),
             _ => Ok(Vec::new()),
         }
     }
-}
-
-/// Reads a history. The error names the line.
-pub fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
-    let file = File::open(path).map_err(|e| anyhow::anyhow!("cannot open {}: {e}", path.display()))?;
-    let mut events = Vec::new();
-    for (at, line) in io::BufReader::new(file).lines().enumerate() {
-        let line = line?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let event = Event::parse(&line);
-        events.push(event.map_err(|e| anyhow::anyhow!("{}:{}: {e}", path.display(), at + 1))?);
-    }
-    Ok(events)
-}
-
-/// A history that breaks its own rules proves nothing: each process does one thing at a time, a
-/// process in doubt is gone, and time does not fall. Returns what is wrong.
-pub fn faults(events: &[Event]) -> Vec<String> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum State {
-        Idle,
-        Busy,
-        Gone,
-    }
-    let mut faults = Vec::new();
-    let mut processes: BTreeMap<u64, State> = BTreeMap::new();
-    let mut time = 0;
-    for (at, event) in events.iter().enumerate() {
-        let line = at + 1;
-        if event.time_ns < time {
-            faults.push(format!("line {line}: time falls from {time} to {}", event.time_ns));
-        }
-        time = event.time_ns;
-        let Process::Client(process) = event.process else { continue };
-        let state = processes.entry(process).or_insert(State::Idle);
-        let (expected, next) = match event.kind {
-            Kind::Invoke => (State::Idle, State::Busy),
-            Kind::Ok | Kind::Fail => (State::Busy, State::Idle),
-            Kind::Info => (State::Busy, State::Gone),
-        };
-        if *state != expected {
-            faults.push(format!("line {line}: process {process} cannot {:?} here", event.kind));
-        }
-        *state = next;
-    }
-    faults
 }
 
 #[cfg(test)]
@@ -203,9 +154,7 @@ mod tests {
             events[3].to_line(),
             r#"{"index":3,"process":1,"type":"ok","time_ns":0,"txn":[["append",4,17]],"commit_ts":99,"node":2}"#
         );
-        assert_eq!(faults(&events), Vec::<String>::new());
-        events.push(Event { kind: Kind::Invoke, ..events[4].clone() });
-        assert_eq!(faults(&events).len(), 1, "a process in doubt is never used again");
+        assert_eq!(check::rules::broken(&events), Vec::<String>::new());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use check::{Anomaly, Event, Kind, Process, Verdict};
 use serde_json::{Value, json};
 
-use super::history::{self, Recorder};
+use super::history::Recorder;
 use super::tables;
 use crate::args::JudgeArgs;
 use crate::client::{Client, ClientOptions};
@@ -130,13 +130,8 @@ pub async fn judge(
         }
         let began = Instant::now();
         let mut verdict = check::judge(&events);
-        let named = |name: &str, story| Anomaly { name: name.to_string(), story };
-        let broken = history::faults(&events).into_iter().map(|story| named("broken-history", story));
-        let impossible = violations.into_iter().map(|story| named("impossible-answer", story));
-        for anomaly in audit(&events).into_iter().chain(broken).chain(impossible) {
-            *verdict.counts.entry(anomaly.name.clone()).or_default() += 1;
-            verdict.anomalies.push(anomaly);
-        }
+        let impossible = |story| Anomaly { name: "impossible-answer".to_string(), story };
+        audit(&events).into_iter().chain(violations.into_iter().map(impossible)).for_each(|a| verdict.add(a));
         let took = began.elapsed();
         page(&args, &recorder, &events, Some(&verdict))?;
         Ok::<_, anyhow::Error>(Judged { verdict: Some(verdict), took })

@@ -7,7 +7,7 @@
 //! committed to prove anything.
 //!
 //! ```text
-//!   planner -> client -> nodes            nemesis, monitor
+//!   planner -> client -> nodes               monitor
 //!                 |                              |
 //!                 '--------> recorder <----------'
 //!                               | at the end
@@ -52,6 +52,7 @@ pub mod run;
 pub mod session;
 pub mod tables;
 pub mod tally;
+pub mod watch;
 pub mod worker;
 
 use tokio::signal::unix::{SignalKind, signal};

@@ -41,8 +41,6 @@ pub struct Report {
     pub last: Result<u64, String>,
     /// As asked for.
     pub min_ops: u64,
-    /// What the nemesis did, if there was one.
-    pub nemesis: Vec<String>,
     /// What the history proves.
     pub judged: Judged,
 }
@@ -166,7 +164,6 @@ impl Report {
                 self.per_commit(self.spent.cpu_us as f64 / 1e3)
             ),
         ];
-        lines.extend(self.nemesis.iter().map(|what| format!("faults         {what}")));
         let mut errors: Vec<_> = self.errors.iter().collect();
         errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         lines.extend(errors.iter().take(LISTED_MAX).map(|(text, count)| format!("  {count:>6} x {text}")));
@@ -212,7 +209,6 @@ impl Report {
             "longest_gap_at_s": round(self.gap.at.as_secs_f64()),
         });
         report["node_restarts"] = json!(self.spent.restarts);
-        report["nemesis"] = json!(self.nemesis);
         report["violations"] = json!(self.violations);
         report["problems"] = json!(self.problems());
         self.judged.json(&mut report);

@@ -1,5 +1,5 @@
-//! Runs a workload: makes its tables, starts its clients, shows a line each second, hurts the
-//! cluster if asked to, heals it, reads everything once more, and has the history judged.
+//! Runs a workload: makes its tables, starts its clients, shows a line each second, waits until the
+//! cluster answers, reads everything once more, and has the history judged.
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -23,14 +23,12 @@ use super::outcome::Report;
 use super::plan::{Desk, Workload, locked};
 use super::session::Session;
 use super::tables;
-use super::tally::{Counts, HEADING_OPS, Tally, line};
+use super::tally::{Counts, HEADING_OPS, Tally};
+use super::watch::Watch;
 use super::worker::{Shared, Worker};
 use crate::args::{self, RunArgs};
 use crate::client::Client;
 use crate::out::Out;
-
-/// The heading is repeated after so many lines.
-const HEADING_EVERY: u64 = 20;
 
 /// How long the last reads may take, all together.
 const LAST_MAX: Duration = Duration::from_secs(120);
@@ -123,7 +121,9 @@ pub async fn load(
         workers.push(tokio::spawn(worker.work()));
     }
     let mut total = Counts::default();
-    watch(args, stop, &shared, &tallies, &mut total, &mut meter, lines).await;
+    let watch =
+        Watch { began, duration: args.duration, heading: HEADING_OPS, tallies: &tallies, recorder: &shared.recorder };
+    watch.run(stop, &mut total, &mut meter, lines).await;
 
     shared.stop.store(true, Ordering::SeqCst);
     let elapsed = began.elapsed();
@@ -159,54 +159,8 @@ pub async fn load(
         violations,
         last,
         min_ops: args.judge.min_ops,
-        nemesis: Vec::new(),
         judged,
     })
-}
-
-/// Prints a line each second until the time is over.
-async fn watch(
-    args: &RunArgs,
-    stop: impl Future<Output = ()>,
-    shared: &Shared,
-    tallies: &[Tally],
-    total: &mut Counts,
-    meter: &mut Meter,
-    lines: &mut Out,
-) {
-    let end = tokio::time::sleep_until((shared.began + args.duration).into());
-    tokio::pin!(end, stop);
-    let mut seconds = tokio::time::interval_at((shared.began + Duration::from_secs(1)).into(), Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut last = shared.began;
-    let mut printed = 0;
-    loop {
-        tokio::select! {
-            () = &mut end => return,
-            () = &mut stop => {
-                lines.line("interrupted; the report follows");
-                return;
-            }
-            _ = seconds.tick() => {}
-        }
-        let mut now = Counts::default();
-        for tally in tallies {
-            tally.drain_into(&mut now);
-        }
-        total.add(&now);
-        let instant = Instant::now();
-        if printed % HEADING_EVERY == 0 {
-            lines.line(HEADING_OPS);
-        }
-        printed += 1;
-        lines.line(line(shared.began.elapsed(), instant - last, &now, total));
-        let _ = lines.flush();
-        last = instant;
-        // A crash of this process must not take more than the last second with it.
-        let _ = shared.recorder.flush();
-        meter.look().await;
-        meter.note(&shared.recorder);
-    }
 }
 
 /// Once the clients rest, everything is read at the present, through all nodes in turn.

@@ -20,12 +20,15 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("tidy", &[]),
 ];
 
-/// The crates that the simulator runs: no clock, no I/O, no threads, no order that depends on a hash seed.
-pub const PURE: &[&str] = &["truetime", "paxos", "txn"];
+/// The crates that the simulator runs, and the judge: no clock, no I/O, no threads, no order that depends on a hash seed.
+pub const PURE: &[&str] = &["truetime", "paxos", "txn", "check"];
 
 /// What a pure crate may depend on besides the workspace. `rand` only for its traits: the caller brings
 /// the generator.
 pub const PURE_MAY_USE: &[&str] = &["bytes", "rand", "rand_chacha", "crc32fast", "chrono", "thiserror"];
+
+/// What one of them may use beyond that.
+pub const PURE_MAY_ALSO_USE: &[(&str, &[&str])] = &[("check", &["serde", "serde_json"])];
 
 /// What other packages must not depend on.
 pub const MUST_NOT_USE: &[(&str, &[&str], &str)] = &[

@@ -114,6 +114,27 @@ pub struct ClientReady {
     pub wake_at_ns: Option<i64>,
 }
 
+impl ClientReady {
+    /// The steps of all inputs in turn, up to the one that ends the operation; without any input, time has
+    /// passed.
+    pub fn gather(inputs: Vec<ClientInput>, mut step: impl FnMut(ClientInput) -> ClientReady) -> ClientReady {
+        if inputs.is_empty() {
+            return step(ClientInput::Tick);
+        }
+        let mut all = ClientReady::default();
+        for input in inputs {
+            let ready = step(input);
+            all.sends.extend(ready.sends);
+            all.wake_at_ns = ready.wake_at_ns;
+            if ready.outcome.is_some() {
+                all.outcome = ready.outcome;
+                break;
+            }
+        }
+        all
+    }
+}
+
 /// How an operation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -14,7 +14,6 @@ use super::{Setup, int, options};
 use crate::args::{BankArgs, Report};
 use crate::client::{Client, Failure};
 use crate::out::Out;
-use crate::workload::history;
 
 /// How many problems are listed.
 const LISTED_MAX: usize = 50;
@@ -62,7 +61,7 @@ pub async fn run(args: &BankArgs, out: &mut Out, err: &mut Out) -> anyhow::Resul
         anyhow::ensure!(accounts == setup.accounts, "the bank has {} accounts, not {accounts}", setup.accounts);
     }
     let events = match &args.history {
-        Some(path) => Some(history::read(path)?),
+        Some(path) => Some(crate::check::read(path).map_err(anyhow::Error::msg)?),
         None => None,
     };
     let mut tried = 0;
@@ -172,7 +171,7 @@ fn history_against(
     problems: &mut Vec<String>,
     facts: &mut Vec<String>,
 ) {
-    problems.extend(history::faults(events).into_iter().map(|fault| format!("the history is broken: {fault}")));
+    problems.extend(check::rules::broken(events).into_iter().map(|fault| format!("the history is broken: {fault}")));
     let setup_line = events.iter().find(|event| event.f == "setup");
     let run = setup_line.and_then(|event| event.value.as_ref()?.get("run")?.as_i64());
     let Some(run) = run else {

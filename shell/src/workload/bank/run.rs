@@ -22,10 +22,8 @@ use crate::workload::history::Recorder;
 use crate::workload::judge;
 use crate::workload::meter::Meter;
 use crate::workload::run::any_seed;
-use crate::workload::tally::{Counts, HEADING, Tally, line};
-
-/// The heading is repeated after so many lines.
-const HEADING_EVERY: u64 = 20;
+use crate::workload::tally::{Counts, HEADING, Tally};
+use crate::workload::watch::Watch;
 
 /// `meridian workload bank run`. Ends after the duration, or when `stop` does.
 pub async fn run(args: &BankArgs, stop: impl Future<Output = ()>, out: &mut Out, err: &mut Out) -> anyhow::Result<i32> {
@@ -116,7 +114,9 @@ pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut O
         workers.push(tokio::spawn(worker.work()));
     }
     let mut total = Counts::default();
-    watch(args, stop, &shared, &tallies, &mut total, &mut meter, lines).await;
+    let watch =
+        Watch { began, duration: args.duration, heading: HEADING, tallies: &tallies, recorder: &shared.recorder };
+    watch.run(stop, &mut total, &mut meter, lines).await;
 
     shared.stop.store(true, Ordering::SeqCst);
     let elapsed = began.elapsed();
@@ -147,51 +147,6 @@ async fn first_sum(client: &mut Client) -> anyhow::Result<(reader::Snapshot, i64
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     Err(last.map_or_else(|| anyhow::anyhow!("the bank cannot be read"), Into::into))
-}
-
-/// Prints a line each second until the time is over.
-async fn watch(
-    args: &BankArgs,
-    stop: impl Future<Output = ()>,
-    shared: &Shared,
-    tallies: &[Tally],
-    total: &mut Counts,
-    meter: &mut Meter,
-    lines: &mut Out,
-) {
-    let end = tokio::time::sleep_until((shared.began + args.duration).into());
-    tokio::pin!(end, stop);
-    let mut seconds = tokio::time::interval_at((shared.began + Duration::from_secs(1)).into(), Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut last = shared.began;
-    let mut printed = 0;
-    loop {
-        tokio::select! {
-            () = &mut end => return,
-            () = &mut stop => {
-                lines.line("interrupted; the report follows");
-                return;
-            }
-            _ = seconds.tick() => {}
-        }
-        let mut now = Counts::default();
-        for tally in tallies {
-            tally.drain_into(&mut now);
-        }
-        total.add(&now);
-        let instant = Instant::now();
-        if printed % HEADING_EVERY == 0 {
-            lines.line(HEADING);
-        }
-        printed += 1;
-        lines.line(line(shared.began.elapsed(), instant - last, &now, total));
-        let _ = lines.flush();
-        last = instant;
-        // A crash of this process must not take more than the last second with it.
-        let _ = shared.recorder.flush();
-        meter.look().await;
-        meter.note(&shared.recorder);
-    }
 }
 
 /// Once the clients rest, every account is read at the present. The error says why it could not.

@@ -155,20 +155,7 @@ impl Shared {
     }
 
     fn step_all(&self, operation: &mut impl Operation, inputs: Vec<ClientInput>) -> ClientReady {
-        if inputs.is_empty() {
-            return self.step(operation, ClientInput::Tick);
-        }
-        let mut all = ClientReady::default();
-        for input in inputs {
-            let ready = self.step(operation, input);
-            all.sends.extend(ready.sends);
-            all.wake_at_ns = ready.wake_at_ns;
-            if ready.outcome.is_some() {
-                all.outcome = ready.outcome;
-                break;
-            }
-        }
-        all
+        ClientReady::gather(inputs, |input| self.step(operation, input))
     }
 
     fn absorb(&self, state: &mut State, inbox: u64) -> ClientReady {
@@ -411,13 +398,7 @@ impl Transaction for SimTxn {
         let outcome = self.drive(ClientInput::Commit).await;
         self.ended = true;
         match outcome {
-            Outcome::Committed(report) => Ok(CommitInfo {
-                txn: self.id,
-                commit_ts: report.commit_ts,
-                participants: report.participants.iter().map(|group| group.0).collect(),
-                timing: report.timing,
-                total_ns: report.total_ns,
-            }),
+            Outcome::Committed(report) => Ok(CommitInfo::of(self.id, report)),
             Outcome::Failed(err) => Err(err),
             outcome => unreachable!("a commit ended with {outcome:?}"),
         }
