@@ -14,6 +14,7 @@
 //! | `world`, `processes`, `traffic` | the event loop and the acts of a run |
 //! | `network`, `disk`, `clock` | what surrounds a node |
 //! | `swarm`, `faults`, `nemesis` | what goes wrong |
+//! | `disks`, `storms`, `aimed` | the same, of disks, of many processes, and at the worst moment |
 //! | `plan`, `clients`, `desk` | who uses the cluster, and through what |
 //! | `sql` | those who use it by SQL sessions, and a judge of their own |
 //! | `observe`, `history`, `check` | who watches, at every instant and at the end |
@@ -24,6 +25,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+mod aimed;
 pub mod canary;
 mod check;
 mod clients;
@@ -31,6 +33,7 @@ mod clock;
 pub mod counters;
 mod desk;
 mod disk;
+mod disks;
 mod events;
 mod faults;
 mod history;
@@ -42,6 +45,7 @@ mod processes;
 mod rng;
 mod server;
 mod sql;
+mod storms;
 mod swarm;
 mod trace;
 mod traffic;

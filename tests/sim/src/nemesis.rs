@@ -34,7 +34,7 @@ impl World {
         self.apply(drawn);
     }
 
-    fn apply(&mut self, fault: Fault) {
+    pub(crate) fn apply(&mut self, fault: Fault) {
         self.shared.counters.hit(fault.name());
         let lease = self.swarm.lease_ns;
         let node = NodeId(1 + self.nemesis.random_range(0..self.swarm.nodes));
@@ -101,17 +101,7 @@ impl World {
                 self.server(node).clock.trusted = false;
                 self.after(short, Event::Trust { node });
             }
-            Fault::Shutdown => {
-                let server = self.server(node);
-                let incarnation = server.incarnation;
-                if server.is_awake()
-                    && let Some(process) = &mut server.process
-                {
-                    process.stopping = true;
-                    self.after(3 * lease, Event::StopNow { node, incarnation });
-                    self.step(node, NodeInput::Shutdown);
-                }
-            }
+            Fault::Shutdown => self.ask_to_stop(node),
             Fault::HandOver => {
                 if let Some((leader, group)) = self.some_leader() {
                     let heir = self.nemesis.random::<bool>().then_some(node);
@@ -119,17 +109,19 @@ impl World {
                 }
             }
             Fault::Split => self.split(node),
+            fault if Fault::DISKS.contains(&fault) => self.strike_disk(fault, node),
+            fault => self.strike_processes(fault, node),
         }
     }
 
-    fn crash_for(&mut self, node: NodeId, power_cut: bool, ns: i64) {
+    pub(crate) fn crash_for(&mut self, node: NodeId, power_cut: bool, ns: i64) {
         if self.server(node).process.is_some() {
             self.crash(node, power_cut);
             self.after(ns, Event::Start { node });
         }
     }
 
-    fn stop_for(&mut self, node: NodeId, ns: i64) {
+    pub(crate) fn stop_for(&mut self, node: NodeId, ns: i64) {
         self.note(format!("{node} is stopped for {} ms", ns / MS));
         self.pause(node, ns);
     }

@@ -140,6 +140,9 @@ impl World {
         let now_ns = self.now;
         for server in self.servers.values() {
             let Some(process) = &server.process else {
+                if server.disk.away {
+                    continue;
+                }
                 text += &format!("  {} is down\n", server.id);
                 continue;
             };
@@ -155,8 +158,9 @@ impl World {
             }
         }
         let mut failures = Vec::new();
+        let present = self.present().len();
         for (group, states) in &states {
-            if replicas[group] != self.servers.len() {
+            if replicas[group] != present {
                 text += &format!("  {group} has {} replicas\n", replicas[group]);
             }
             let slots: BTreeSet<Slot> = states.iter().map(|(slot, _)| *slot).collect();

@@ -16,9 +16,22 @@ use crate::world::{Event, WORLD_REQUEST, World};
 
 impl World {
     pub(crate) fn start(&mut self, id: NodeId) {
-        if self.server(id).process.is_some() {
+        if self.server(id).process.is_some() || self.server(id).disk.halted {
             return;
         }
+        if self.server(id).disk.full || self.server(id).disk.state_fails {
+            self.shared.counters.hit("no room to start");
+            self.halt(id, "there is no room on its disk", false);
+            return;
+        }
+        let logs = match self.server(id).log.open() {
+            Ok(logs) => logs,
+            Err(why) => {
+                self.shared.counters.hit("rot of a log found");
+                self.halt(id, &why, false);
+                return;
+            }
+        };
         let (now_ns, seed) = (self.now, self.seed);
         let options = self.swarm.node_options(id);
         let gateway_options = self.swarm.gateway_options();
@@ -29,10 +42,15 @@ impl World {
         let incarnation = server.incarnation;
         let now = server.clock.now(now_ns);
         let store = server.store.take().expect("a stopped server holds its store");
-        let logs = server.log.contents();
+        let rotten = store.is_rotten().then(|| store.clone());
         let rng = stream(seed, id.0, Purpose::Protocol, incarnation);
         self.note(format!("{id} starts, for the {incarnation}. time"));
         match Node::new(options, store, logs, now, rng) {
+            Err(e) if rotten.is_some() => {
+                self.shared.counters.hit("rot of a state found at a start");
+                self.server(id).store = rotten;
+                self.halt(id, &e.to_string(), false);
+            }
             Err(e) => self.fail(format!("{id} does not start: {e}")),
             Ok((node, ready)) => {
                 let desk_rng = stream(seed, id.0, Purpose::Gateway, incarnation);
@@ -71,9 +89,12 @@ impl World {
         store.crash(kept);
         server.store = Some(store);
         let what = if power_cut { "loses power" } else { "is killed" };
-        self.shared.counters.add("log batches lost", lost);
+        self.shared.counters.add("log batches lost", lost.batches);
+        if lost.torn {
+            self.shared.counters.hit("log record torn");
+        }
         self.shared.counters.add("state batches lost", (batches - kept) as u64);
-        self.note(format!("{id} {what}: loses {lost} log batches and {} of the state", batches - kept));
+        self.note(format!("{id} {what}: loses {} log batches and {} of the state", lost.batches, batches - kept));
         let broken: Vec<_> = self
             .seats
             .iter()
@@ -125,10 +146,19 @@ impl World {
 
     pub(crate) fn absorb(&mut self, id: NodeId, ready: NodeReady) {
         let canary = self.swarm.canary;
+        let born = self.aim_at_birth(id, &ready.notes);
         for note in ready.notes {
             self.trace.record(self.now, Happened::Note(id, note));
         }
+        if born {
+            return;
+        }
         if let Some(why) = ready.fatal {
+            if self.disk_is_bad(id) {
+                self.shared.counters.hit("stopped over its state store");
+                self.halt(id, &why, false);
+                return;
+            }
             self.fail(format!("{id} stopped itself: {why}"));
             return;
         }
@@ -148,7 +178,17 @@ impl World {
         }
         if ready.persist > 0 {
             self.trace.record(self.now, Happened::Wrote(id, ready.persist, ready.writes.clone()));
+            if self.server(id).disk.full {
+                self.shared.counters.hit("stopped over a full disk");
+                self.halt(id, "there is no room for its log", false);
+                return;
+            }
+            let aim = self.aim_at_write(id, ready.persist, &ready.writes);
             self.server(id).log.append(ready.persist, ready.writes, waiting);
+            if let Some(aim) = aim {
+                self.strike_down(aim, id);
+                return;
+            }
         } else {
             assert!(ready.writes.is_empty() && waiting.is_empty(), "{id}: writes without a number");
         }
@@ -194,8 +234,15 @@ impl World {
 
     pub(crate) fn schedule_sync(&mut self, id: NodeId) {
         let ((low, high), slow_ppm, healed) = (self.swarm.sync_ns, self.swarm.sync_slow_ppm, self.healed);
-        let rng = &mut self.server(id).disk_rng;
+        let now_ns = self.now;
+        let server = self.server(id);
+        let (slow, stall_ns) = (now_ns < server.disk.slow_until, std::mem::take(&mut server.disk.stall_ns));
+        let rng = &mut server.disk_rng;
         let mut ns = rng.random_range(low..=high);
+        if slow {
+            ns *= 100;
+        }
+        ns += stall_ns;
         if chance(rng, slow_ppm) && !healed {
             ns += log_uniform(rng, high, high * 100);
         }
@@ -203,9 +250,18 @@ impl World {
     }
 
     pub(crate) fn synced(&mut self, id: NodeId) {
+        if std::mem::take(&mut self.server(id).disk.sync_fails) {
+            // Nobody knows what is on the disk now, and a second sync may say yes all the same.
+            self.shared.counters.hit("stopped over a failed sync");
+            self.halt(id, "a sync of its log failed", true);
+            return;
+        }
         let lie = self.swarm.canary == Some(Canary::LyingDisk) && self.server(id).disk_rng.random_range(0..20) > 0;
         let (persist, messages, again) = self.server(id).log.end_sync(lie);
         self.trace.record(self.now, Happened::Synced(id, persist));
+        if self.aim_at_sync(id, persist) {
+            return;
+        }
         if again && self.server(id).log.begin_sync() {
             self.schedule_sync(id);
         }

@@ -10,6 +10,7 @@ use txn::{NodeMessage, Outgoing};
 use crate::clock::SimClock;
 use crate::desk::Desk;
 use crate::disk::SimLog;
+use crate::disks::DiskHealth;
 use crate::rng::{Purpose, stream};
 use crate::swarm::Swarm;
 use crate::world::Event;
@@ -44,6 +45,8 @@ pub struct Server {
     pub store: Option<MemoryStore>,
     /// The clock.
     pub clock: SimClock,
+    /// What is wrong with its disk.
+    pub disk: DiskHealth,
     /// Draws how long its disk takes and what it loses.
     pub disk_rng: ChaCha8Rng,
     /// Draws how long its process takes.
@@ -84,6 +87,7 @@ impl Server {
             log: SimLog::default(),
             store: Some(MemoryStore::default()),
             clock: SimClock::new(swarm.epsilon_ns, swarm.clock_limit_ns, clock_rng),
+            disk: DiskHealth::default(),
             disk_rng: stream(seed, id.0, Purpose::Disk, 0),
             cpu_rng: stream(seed, id.0, Purpose::Cpu, 0),
         }

@@ -13,6 +13,7 @@ use truetime::Guarantee;
 use txn::client::GatewayOptions;
 use txn::{NodeOptions, RangeDescriptor, Span};
 
+use crate::aimed::Aim;
 use crate::canary::Canary;
 use crate::faults::Fault;
 use crate::network::NetworkOptions;
@@ -73,6 +74,10 @@ pub struct Swarm {
     pub depart_max_ns: i64,
     /// The faults that exist in this run, each with its weight.
     pub faults: Vec<(Fault, u32)>,
+    /// The faults that wait for a moment.
+    pub aims: Vec<Aim>,
+    /// The time between two of them, about.
+    pub aims_every_ns: i64,
     /// The mean time between two faults.
     pub fault_every_ns: i64,
     /// After this, faults stop and the cluster is healed.
@@ -154,6 +159,8 @@ impl Swarm {
             flush_max_ns: log_uniform(rng, 50 * MS, 5_000 * MS),
             depart_max_ns: log_uniform(rng, 1_000, MS),
             faults,
+            aims: Vec::new(),
+            aims_every_ns: lease_ns,
             fault_every_ns: log_uniform(rng, lease_ns / 4, lease_ns * 3),
             faults_until,
             load_until,
@@ -164,6 +171,9 @@ impl Swarm {
             version_retention_ns: if rng.random_range(0..4) == 0 { 2_000 * MS } else { 3_600_000 * MS },
             canary,
         };
+        if !calm && canary.is_none() {
+            swarm.draw_more_faults(&mut stream(seed, 0, Purpose::Swarm, 3));
+        }
         // A stream of its own, so that the rest of a seed is the same with SQL and without.
         let sql_rng = &mut stream(seed, 0, Purpose::Swarm, 1);
         if sql_rng.random_range(0..2) == 0 && canary.is_none() {
@@ -175,6 +185,18 @@ impl Swarm {
         }
         swarm.feed_canary(rng);
         swarm
+    }
+
+    fn draw_more_faults(&mut self, rng: &mut ChaCha8Rng) {
+        for fault in Fault::DISKS.into_iter().chain(Fault::PROCESSES) {
+            if rng.random_range(0..4) == 0 {
+                self.faults.push((fault, rng.random_range(1..7)));
+            }
+        }
+        if rng.random_range(0..3) > 0 {
+            self.aims.extend(Aim::ALL.into_iter().filter(|_| rng.random_range(0..3) == 0));
+            self.aims_every_ns = log_uniform(rng, self.lease_ns / 8, self.lease_ns);
+        }
     }
 
     fn draw_sql(&mut self, rng: &mut ChaCha8Rng) {
@@ -316,7 +338,7 @@ impl Swarm {
 
     /// Whether nothing may fail in this run.
     pub fn is_calm(&self) -> bool {
-        self.faults.is_empty() && self.network.loss_ppm == 0 && self.network.slow_ppm == 0
+        self.faults.is_empty() && self.aims.is_empty() && self.network.loss_ppm == 0 && self.network.slow_ppm == 0
     }
 
     /// The settings of one node.
@@ -362,11 +384,12 @@ impl Swarm {
             items.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(" ")
         };
         let faults = self.faults.iter().map(|(f, w)| (format!("{f:?}"), *w)).collect();
+        let aims: Vec<String> = self.aims.iter().map(|aim| format!("{aim:?}")).collect();
         let mix = self.mix.iter().map(|(k, w)| (format!("{k:?}"), *w)).collect();
         let sql_mix = self.sql_mix.iter().map(|(k, w)| (format!("{k:?}"), *w)).collect();
         format!(
             "{} nodes, {} groups, {} clients, lease {}, epsilon {}, delay {}..{}, sync {}..{}, loss {} ppm, \
-             duplicates {} ppm, slow {} ppm, in order {}\nfaults every {} until {}: {}\nload until {}: {}\n{} SQL clients: {}",
+             duplicates {} ppm, slow {} ppm, in order {}\nfaults every {} until {}: {}\naimed every {}: {}\nload until {}: {}\n{} SQL clients: {}",
             self.nodes,
             self.bootstrap.len(),
             self.clients,
@@ -383,6 +406,8 @@ impl Swarm {
             ms(self.fault_every_ns),
             ms(self.faults_until),
             names(&faults),
+            ms(self.aims_every_ns),
+            aims.join(" "),
             ms(self.load_until),
             names(&mix),
             self.sql_clients,

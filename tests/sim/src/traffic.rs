@@ -5,6 +5,7 @@ use paxos::NodeId;
 use rand::RngExt;
 use txn::{NodeInput, NodeMessage, RequestBody};
 
+use crate::aimed::Fate;
 use crate::clients::{Act, Answer, Call};
 use crate::clock::truth;
 use crate::desk::{Desk, DeskOut};
@@ -29,7 +30,20 @@ impl World {
     }
 
     pub(crate) fn depart(&mut self, id: NodeId, parcels: Vec<Parcel>) {
-        for parcel in parcels {
+        let mut parcels = parcels.into_iter();
+        while let Some(parcel) = parcels.next() {
+            match self.aim_before_departure(id, &parcel) {
+                Fate::Goes => {}
+                Fate::Lost => continue,
+                Fate::Dies => return,
+                Fate::Stops(ns) => {
+                    let incarnation = self.server(id).incarnation;
+                    let parcels = std::iter::once(parcel).chain(parcels).collect();
+                    self.stop_for(id, ns);
+                    self.happen(Event::Depart { node: id, incarnation, parcels });
+                    return;
+                }
+            }
             let (to, message) = match parcel {
                 Parcel::Message(to, message) => (to, message),
                 Parcel::Reply(outgoing) => {
@@ -48,8 +62,8 @@ impl World {
             let bytes = message.encode();
             if to == id {
                 self.trace.record(self.now, Happened::Local(id, bytes.clone()));
-                self.local(id, message);
-                if self.server(id).process.is_none() {
+                self.local(id, message.clone());
+                if self.server(id).process.is_none() || self.aim_after_departure(id, &message) {
                     return;
                 }
                 continue;
@@ -57,6 +71,9 @@ impl World {
             self.trace.record(self.now, Happened::Sent(id, to, bytes.clone()));
             for at in self.network.arrivals(self.now, id, to) {
                 self.at(at, Event::Deliver { from: id, to, bytes: bytes.clone() });
+            }
+            if self.aim_after_departure(id, &message) {
+                return;
             }
         }
     }
@@ -67,16 +84,27 @@ impl World {
             NodeMessage::Reply { id: request, reply } => {
                 self.with_desk(id, |desk, now| desk.reply(now, request, reply))
             }
-            message => self.step(id, NodeInput::Message { from: id, message }),
+            message => {
+                let aim = self.aim_at_arrival(id, &message);
+                self.step(id, NodeInput::Message { from: id, message });
+                self.aim_after_arrival(id, aim);
+            }
         }
     }
 
     pub(crate) fn arrive(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
         self.trace.record(self.now, Happened::Arrived(from, to, bytes.clone()));
+        if !self.acquainted(from, to) {
+            return;
+        }
         match NodeMessage::decode(bytes) {
             Err(e) => self.fail(format!("a message from {from} to {to} does not decode: {e}")),
             Ok(NodeMessage::Reply { id, reply }) => self.with_desk(to, |desk, now| desk.reply(now, id, reply)),
-            Ok(message) => self.step(to, NodeInput::Message { from, message }),
+            Ok(message) => {
+                let aim = self.aim_at_arrival(to, &message);
+                self.step(to, NodeInput::Message { from, message });
+                self.aim_after_arrival(to, aim);
+            }
         }
     }
 
@@ -107,6 +135,12 @@ impl World {
         }
         self.send(id, parcels);
         for (client, seq, answer) in out.answers {
+            if self.aim_at_answer(&answer) {
+                // The connection breaks, and the client hears of that sooner or later.
+                let delay = self.rng.random_range(0..self.swarm.lease_ns);
+                self.after(delay, Event::Answer { client, seq, answer: Answer::Broken });
+                continue;
+            }
             let delay = self.server(id).cpu_rng.random_range(0..100_000);
             self.after(delay, Event::Answer { client, seq, answer });
         }

@@ -22,6 +22,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use txn::{NodeInput, Reply, TxnId};
 
+use crate::aimed::Aims;
 use crate::canary::Canary;
 use crate::clients::{Actor, Answer, Call, Client, Shared, final_reads};
 use crate::counters::Counters;
@@ -34,6 +35,7 @@ use crate::server::{Parcel, Process, Server};
 use crate::sql::client::{SqlClient, final_audit};
 use crate::sql::host::SqlCall;
 use crate::sql::programs::{self, Book, Program};
+use crate::storms::Sequel;
 use crate::swarm::Swarm;
 use crate::trace::{Happened, Trace};
 
@@ -86,6 +88,8 @@ pub enum Event {
     Trust { node: NodeId },
     /// A process that was asked to stop has had its time.
     StopNow { node: NodeId, incarnation: u64 },
+    /// More of a fault.
+    Sequel(Sequel),
     /// Faults end.
     Heal,
     /// Clients begin nothing new.
@@ -191,6 +195,7 @@ pub struct World {
     /// Answers to the world's own requests.
     pub(crate) world_replies: BTreeMap<u64, Reply>,
     pub(crate) observer: Observer,
+    pub(crate) aims: Aims,
 }
 
 impl World {
@@ -232,6 +237,7 @@ impl World {
             next_world_request: WORLD_REQUEST,
             world_replies: BTreeMap::new(),
             observer: Observer::default(),
+            aims: Aims::new(swarm.aims.clone(), swarm.aims_every_ns, seed),
             swarm,
         };
         for node in nodes {
@@ -258,14 +264,14 @@ impl World {
 
     fn seat(&mut self, id: u64, agenda: Vec<Plan>, draws: bool) {
         let mut rng = stream(self.seed, 0, Purpose::Client, id);
-        let gateway = NodeId(1 + rng.random_range(0..self.swarm.nodes));
+        let gateway = self.present_or_next(1 + rng.random_range(0..self.swarm.nodes));
         let client = Client::new(id, gateway, agenda, draws, rng);
         self.sit(id, Box::new(client));
     }
 
     fn seat_sql(&mut self, id: u64, agenda: VecDeque<Program>, draws: bool) {
         let mut rng = stream(self.seed, 0, Purpose::Client, id);
-        let gateway = NodeId(1 + rng.random_range(0..self.swarm.nodes));
+        let gateway = self.present_or_next(1 + rng.random_range(0..self.swarm.nodes));
         self.sit(id, Box::new(SqlClient::new(id, gateway, agenda, draws, rng)));
     }
 
@@ -314,7 +320,7 @@ impl World {
         self.at(self.now.saturating_add(ns), event);
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         if let Some((node, incarnation)) = event.process() {
             let server = self.servers.get_mut(&node).expect("every node has a server");
             let same = incarnation.is_none_or(|i| i == server.incarnation);
@@ -414,6 +420,7 @@ impl World {
                     self.after(1_000_000, Event::Start { node });
                 }
             }
+            Event::Sequel(sequel) => self.follow(sequel),
             Event::Heal => self.heal(),
             Event::Close => {
                 self.note("clients begin nothing new".into());
@@ -471,6 +478,7 @@ impl World {
         self.note("faults end".into());
         self.healed = true;
         self.network.heal();
+        self.heal_disks();
         for id in self.swarm.node_ids() {
             self.server(id).clock.trusted = true;
             self.resume(id);
@@ -484,7 +492,7 @@ impl World {
             Stage::Load | Stage::Done => {}
             Stage::Closing if self.seats.values().all(|seat| seat.client.has_left()) => {
                 self.note("clients have left; everything is read once more".into());
-                let nodes: Vec<NodeId> = self.swarm.node_ids().collect();
+                let nodes = self.present();
                 self.seat(auditor, final_reads(&nodes), false);
                 if self.swarm.sql_clients > 0 && self.shared.sql.ready {
                     self.seat_sql(SQL_AUDITOR, final_audit(), false);
@@ -495,7 +503,7 @@ impl World {
                 let mine: Vec<_> = self.shared.history.snapshots.iter().filter(|s| s.client == auditor).collect();
                 let mut agenda = Vec::new();
                 for read in mine {
-                    for node in self.swarm.node_ids().filter(|node| *node != read.gateway) {
+                    for node in self.present().into_iter().filter(|node| *node != read.gateway) {
                         let when = When::Exactly(read.read_ts);
                         agenda.push(Plan::Snapshot { ops: read.seen.ops.clone(), when, gateway: Some(node) });
                     }

@@ -1,5 +1,8 @@
 //! An ordered map in memory with the durability of the real thing: a crash loses batches written
 //! since the last flush, but only from the end, so what is left is a state that once was.
+//!
+//! A record can rot: then it holds other bits than were written, and its checksum says so to whoever
+//! reads it. Unlike a real disk it can be mended too, as if a mirror had kept the right bits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -16,6 +19,8 @@ type Undo = Vec<(Bytes, Option<Bytes>)>;
 pub struct MemoryStore {
     map: BTreeMap<Bytes, Bytes>,
     unflushed: VecDeque<Undo>,
+    /// Records that hold a wrong bit: their key, value and checksum, as they would now be read.
+    rotten: BTreeMap<Bytes, Vec<u8>>,
     fail_next_write: bool,
     written: u64,
     flushed: u64,
@@ -73,6 +78,43 @@ impl MemoryStore {
         self.fail_next_write = true;
     }
 
+    /// Flips one bit of a record or of its checksum: `record` and `bit` choose which, of any size. It
+    /// stays wrong on the disk, whatever is written over it, until it is mended. False if there is no
+    /// record.
+    pub fn rot(&mut self, record: usize, bit: usize) -> bool {
+        if self.map.is_empty() {
+            return false;
+        }
+        let (key, value) = self.map.iter().nth(record % self.map.len()).expect("within its length");
+        let mut bytes = [&key[..], &value[..]].concat();
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        // The key is how the record was found.
+        let bit = key.len() * 8 + bit % ((bytes.len() - key.len()) * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        self.rotten.insert(key.clone(), bytes);
+        true
+    }
+
+    /// Every record holds again what was written, and writes succeed.
+    pub fn mend(&mut self) {
+        self.rotten.clear();
+        self.fail_next_write = false;
+    }
+
+    /// Whether a record holds a wrong bit.
+    pub fn is_rotten(&self) -> bool {
+        !self.rotten.is_empty()
+    }
+
+    fn check(&self, key: &[u8]) -> Result<(), StorageError> {
+        let Some(bytes) = self.rotten.get(key) else { return Ok(()) };
+        let (record, crc) = bytes.split_at(bytes.len() - 4);
+        if crc32fast::hash(record).to_le_bytes() == crc {
+            return Ok(());
+        }
+        Err(StorageError(format!("the checksum of record {} does not match", key.escape_ascii())))
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.map.len()
@@ -94,6 +136,7 @@ impl MemoryStore {
 
 impl Storage for MemoryStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.check(key)?;
         Ok(self.map.get(key).cloned())
     }
 
@@ -115,6 +158,9 @@ impl Storage for MemoryStore {
             let target = loop {
                 let next = if reverse { range.next_back() } else { range.next() };
                 let Some((key, value)) = next else { return Ok(()) };
+                if !self.rotten.is_empty() {
+                    self.check(key)?;
+                }
                 match visit(key, value) {
                     Visit::Next => {}
                     Visit::Seek(target) => break target,
@@ -153,5 +199,37 @@ impl Storage for MemoryStore {
         self.unflushed.push_back(undo);
         self.written += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_flipped_bit_is_found_by_whoever_reads_the_record_and_by_no_one_else() {
+        let mut store = MemoryStore::new();
+        let mut batch = Batch::default();
+        for (key, value) in [("a", "1"), ("b", "22"), ("c", "")] {
+            batch.put(key.as_bytes().to_vec(), value.as_bytes().to_vec());
+        }
+        store.write(batch.clone()).unwrap();
+        for bit in 0..8 * 6 {
+            assert!(store.rot(1, bit));
+            assert!(store.get(b"b").is_err(), "bit {bit}");
+            for reverse in [false, true] {
+                assert!(store.scan(b"a", b"z", reverse, &mut |_, _| Visit::Next).is_err());
+                assert!(store.scan(b"c", b"z", reverse, &mut |_, _| Visit::Next).is_ok());
+            }
+            assert_eq!(store.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+            // Neither a write nor a crash mends a disk.
+            store.write(batch.clone()).unwrap();
+            store.crash(0);
+            assert!(store.is_rotten() && store.get(b"b").is_err());
+            store.mend();
+            store.write(batch.clone()).unwrap();
+            assert_eq!(store.get(b"b").unwrap().as_deref(), Some(&b"22"[..]));
+        }
+        assert!(!MemoryStore::new().rot(0, 0));
     }
 }

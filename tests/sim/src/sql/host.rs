@@ -49,6 +49,11 @@ pub struct SqlAnswer {
 }
 
 impl SqlAnswer {
+    /// Whether it tells of a commit that wrote something.
+    pub fn has_committed(&self) -> bool {
+        self.returned.iter().any(|returned| matches!(returned.commit, Some((_, Some(_)))))
+    }
+
     /// In a few words: nobody reads all rows of all answers, and the nodes' messages have them too.
     pub fn describe(&self) -> String {
         let mut text = String::new();
