@@ -16,6 +16,9 @@
 //! - [`timestamps`] replays everything in the order of the timestamps that the database itself gave;
 //! - [`sums`] knows the workloads whose answers have a sum or a set to agree with.
 //!
+//! A history in which the nemesis set a clock beyond its bound (`skew-beyond`) is judged like any other, but the
+//! database owes it less: see [`Verdict::clock_lied`].
+//!
 //! Each finds what the others cannot: dependencies need no timestamps and trust none, while the
 //! timestamps judge each answer exactly and in linear time.
 //!
@@ -52,15 +55,20 @@ pub struct Verdict {
     pub counts: BTreeMap<String, u64>,
     /// What was checked, with counts, in words: a line each.
     pub checked: Vec<String>,
+    /// The history says that a clock left the bound that it promised. Real time is then not owed: an answer may
+    /// be stale, and timestamps may disagree with the order of events. All else is: each transaction is whole,
+    /// once, and in one order with all others.
+    pub clock_lied: bool,
 }
 
 /// So many anomalies of one name are told in full.
 pub const STORIES_MAX: u64 = 8;
 
 impl Verdict {
-    /// Nothing was found that cannot have been.
+    /// Nothing was found that cannot have been; where a clock lied, nothing that does not rest on real time.
     pub fn is_valid(&self) -> bool {
-        self.counts.is_empty()
+        let mut names = self.counts.keys().chain(self.anomalies.iter().map(|anomaly| &anomaly.name));
+        names.all(|name| self.clock_lied && rests_on_real_time(name))
     }
 
     /// Notes an anomaly that somebody else has found.
@@ -79,9 +87,21 @@ impl Verdict {
     }
 }
 
+/// Whether an anomaly of this name contradicts real time alone, and no order of the transactions.
+pub fn rests_on_real_time(name: &str) -> bool {
+    // A process observes its own transactions in real time.
+    let edges = name.ends_with("-realtime") || name.ends_with("-process");
+    edges || matches!(name, "stale-strong-read" | "timestamp-against-real-time" | "not-linearizable" | "lost-element")
+}
+
+/// Whether the nemesis set a clock beyond its bound.
+fn clock_lied(events: &[Event]) -> bool {
+    events.iter().any(|e| e.f == "skew-beyond" && matches!(&e.process, Process::Named(name) if name == "nemesis"))
+}
+
 /// Judges a history. Never panics, whatever the events are.
 pub fn judge(events: &[Event]) -> Verdict {
-    let mut verdict = Verdict::default();
+    let mut verdict = Verdict { clock_lied: clock_lied(events), ..Verdict::default() };
     let txns = rules::transactions(events, &mut verdict);
     let committed = txns.iter().filter(|t| t.fate == Fate::Committed).count();
     let aborted = txns.iter().filter(|t| t.fate == Fate::Aborted).count();
