@@ -23,6 +23,8 @@ pub struct NodeOptions {
     pub paxos: paxos::Options,
     /// A transaction of which nothing was heard for so long loses its locks.
     pub txn_idle_ns: i64,
+    /// A commit that waits for locks for so long is refused.
+    pub commit_wait_ns: i64,
     /// How often a prepared participant asks its coordinator's group for the decision.
     pub inquire_ns: i64,
     /// How long outcomes of transactions are kept (I10).
@@ -46,6 +48,7 @@ impl NodeOptions {
             bootstrap: Vec::new(),
             paxos: paxos::Options::with_lease(lease_ns),
             txn_idle_ns: 10_000_000_000,
+            commit_wait_ns: 10_000_000_000,
             inquire_ns: 200_000_000,
             outcome_retention_ns: 3_600_000_000_000,
             version_retention_ns: 3_600_000_000_000,

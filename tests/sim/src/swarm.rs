@@ -354,6 +354,7 @@ impl Swarm {
             options.paxos.sabotage = truetime::Sabotage::of(guarantee);
         }
         options.txn_idle_ns = 3 * self.lease_ns;
+        options.commit_wait_ns = 3 * self.lease_ns;
         options.version_retention_ns = self.version_retention_ns;
         options.gc_every_ns = 1_000 * MS;
         options

@@ -62,7 +62,7 @@ impl Group {
     /// Ends transactions that nobody speaks for any more.
     fn expire(&mut self, cx: &mut Cx) -> Result<()> {
         let now = cx.now.mono_ns;
-        let idle_ns = cx.options.txn_idle_ns;
+        let (idle_ns, wait_ns) = (cx.options.txn_idle_ns, cx.options.commit_wait_ns);
         let silent: Vec<TxnId> = self
             .lead()
             .txns
@@ -70,8 +70,8 @@ impl Group {
             .filter(|(_, a)| match &a.state {
                 State::Open if !a.acks.is_empty() || a.refused => now - a.heard_ns >= ACK_WAIT_NS.min(idle_ns),
                 State::Open => now - a.heard_ns >= idle_ns,
-                State::Commit(commit) => commit.ts.is_none() && now - commit.arrived_ns >= idle_ns,
-                State::Prepare(prepare) => prepare.ts.is_none() && now - prepare.arrived_ns >= idle_ns,
+                State::Commit(commit) => commit.ts.is_none() && now - commit.arrived_ns >= wait_ns,
+                State::Prepare(prepare) => prepare.ts.is_none() && now - prepare.arrived_ns >= wait_ns,
                 _ => false,
             })
             .map(|(txn, _)| *txn)

@@ -78,6 +78,7 @@ pub(super) fn options(id: NodeId) -> NodeOptions {
     };
     options.bootstrap = vec![range(1, "", "m", 1), range(2, "m", "", 2)];
     options.txn_idle_ns = 2_000 * MS;
+    options.commit_wait_ns = 2_000 * MS;
     options
 }
 
