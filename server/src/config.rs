@@ -188,6 +188,12 @@ pub struct StartArgs {
     /// Stop when standard input ends; set by `meridian demo`
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
+    /// Addresses by which to reach peers instead of those of --peers; set by `meridian demo`, for its proxies
+    #[arg(long, hide = true, value_name = "2=HOST:PORT,...")]
+    pub peer_via: Option<Peers>,
+    /// Where faults can be injected into this cluster; set by `meridian demo`
+    #[arg(long, hide = true, value_name = "HOST:PORT")]
+    pub faults_at: Option<String>,
 }
 
 /// The checked settings of a node.
@@ -219,6 +225,10 @@ pub struct Config {
     pub admission: AdmissionOptions,
     /// What all sessions may hold, in bytes.
     pub session_memory_max: usize,
+    /// Peers that are reached by other addresses than clients are told.
+    pub peer_via: Option<Peers>,
+    /// Where faults can be injected, if anywhere.
+    pub faults_at: Option<String>,
 }
 
 impl StartArgs {
@@ -256,6 +266,13 @@ impl StartArgs {
         if self.session_memory_max < txn::types::TXN_BYTES_MAX {
             return bad(format!("--session-memory-max must hold a transaction: {} bytes", txn::types::TXN_BYTES_MAX));
         }
+        if let Some(at) = &self.faults_at {
+            check_address(at).map_err(|err| ConfigError(format!("--faults-at: {err}")))?;
+        }
+        let strange = |id: &u64| *id == self.node || self.peers.address(*id).is_none();
+        if let Some(id) = self.peer_via.iter().flat_map(Peers::ids).find(strange) {
+            return bad(format!("--peer-via names node {id}, which is no peer of node {}", self.node));
+        }
         Ok(Config {
             node: self.node,
             data: self.data.clone(),
@@ -274,6 +291,8 @@ impl StartArgs {
                 wait_max: Duration::from_nanos(self.queue_wait.unsigned_abs()),
             },
             session_memory_max: self.session_memory_max,
+            peer_via: self.peer_via.clone(),
+            faults_at: self.faults_at.clone(),
         })
     }
 }
@@ -337,6 +356,9 @@ mod tests {
             (["--active-max", "0"], "must be above zero"),
             (["--queue-wait", "0s"], "must be above zero"),
             (["--session-memory-max", "1000"], "must hold a transaction"),
+            (["--peer-via", "2=a:1"], "--peer-via names node 2, which is no peer of node 2"),
+            (["--peer-via", "4=a:1"], "--peer-via names node 4"),
+            (["--faults-at", "here"], "--faults-at: \"here\" is not of the form HOST:PORT"),
         ] {
             let err = check(&extra).unwrap_err();
             assert!(err.contains(part), "{extra:?}: {err}");

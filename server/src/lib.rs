@@ -20,6 +20,7 @@ pub mod engine;
 pub mod frontend;
 pub mod gateway;
 pub mod incoming;
+pub mod injected;
 pub mod limits;
 pub mod log_writer;
 pub mod metrics;

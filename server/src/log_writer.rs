@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use paxos::{GroupId, Payload, Write};
 
+use crate::injected::Injected;
 use crate::metrics::{Metrics, add};
 use crate::storage::LogStore;
 
@@ -61,16 +62,18 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Starts the thread. `durable` is called with the number of a step once it and all before it
-    /// are durable; it must not wait for whoever calls [`LogWriter::append`].
+    /// are durable; it must not wait for whoever calls [`LogWriter::append`]. A sync takes longer by what is
+    /// `injected`.
     pub fn start(
         store: LogStore,
         metrics: Arc<Metrics>,
+        injected: Arc<Injected>,
         durable: impl Fn(u64) + Send + 'static,
     ) -> std::io::Result<LogWriter> {
         let (queue, receiver) = channel();
         let room = Arc::new(Room::default());
         let (counted, shared) = (metrics.clone(), room.clone());
-        let body = move || run(&store, &receiver, &shared, &counted, durable);
+        let body = move || run(&store, &receiver, &shared, &counted, &injected, durable);
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(body)?;
         Ok(LogWriter { queue, room, metrics, thread })
     }
@@ -112,7 +115,14 @@ fn size_bytes(write: &Write) -> usize {
         }
 }
 
-fn run(store: &LogStore, queue: &Receiver<(Append, usize)>, room: &Room, metrics: &Metrics, durable: impl Fn(u64)) {
+fn run(
+    store: &LogStore,
+    queue: &Receiver<(Append, usize)>,
+    room: &Room,
+    metrics: &Metrics,
+    injected: &Injected,
+    durable: impl Fn(u64),
+) {
     let mut batch: Vec<Append> = Vec::new();
     // Written, but not synced yet.
     let mut unsynced = false;
@@ -132,6 +142,11 @@ fn run(store: &LogStore, queue: &Receiver<(Append, usize)>, room: &Room, metrics
                 add(&metrics.log_bytes, bytes as u64);
                 unsynced = !sync;
                 if sync {
+                    // As if the disk had taken so much longer: nothing is promised before.
+                    let delay = injected.fsync_delay();
+                    if !delay.is_zero() {
+                        std::thread::sleep(delay);
+                    }
                     add(&metrics.fsyncs, 1);
                     durable(persist);
                 }
@@ -162,7 +177,8 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let (report, reports) = channel();
         let store = LogStore::open(folder.path()).unwrap();
-        let writer = LogWriter::start(store, metrics.clone(), move |n| report.send(n).unwrap()).unwrap();
+        let writer =
+            LogWriter::start(store, metrics.clone(), Arc::default(), move |n| report.send(n).unwrap()).unwrap();
         for n in 1..=100u64 {
             let hard = HardState { chosen: Slot(n), ..HardState::default() };
             let writes = vec![(GroupId(1), Write::HardState(hard))];

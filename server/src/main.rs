@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use server::config::StartArgs;
 use server::demo::DemoArgs;
 use shell::args::{CheckArgs, SqlArgs, StatusArgs, WorkloadArgs};
+use shell::nemesis::args::NemesisArgs;
 use shell::out::Out;
 use shell::repl::ReplOptions;
 
@@ -29,6 +30,8 @@ enum Command {
     Workload(WorkloadArgs),
     /// Judges a recorded history: 0 valid, 1 an anomaly, 2 not a history
     Check(CheckArgs),
+    /// Hurts the cluster of a demo by a schedule: kills, pauses, partitions, clocks, disks; or times its recovery
+    Nemesis(NemesisArgs),
     /// Every node: address, clock, groups, counters
     Status(StatusArgs),
 }
@@ -59,6 +62,7 @@ async fn run(command: Command) -> anyhow::Result<i32> {
         Command::Sql(args) => shell::repl::run(ReplOptions::from(&args)).await,
         Command::Workload(args) => shell::workload::run(&args.workload).await,
         Command::Check(args) => shell::check::run(&args, &mut Out::stdout(), &mut Out::stderr()),
+        Command::Nemesis(args) => shell::nemesis::args::run(args).await,
         Command::Status(args) => shell::status::run(&args, &mut Out::stdout(), &mut Out::stderr()).await,
     }
 }

@@ -22,6 +22,7 @@ use crate::engine::{self, EngineHandle, Event, FlushPolicy};
 use crate::frontend::grpc::{self, SessionLimit};
 use crate::gateway::{About, GatewayEngine, Replies, admin, keep_alive};
 use crate::incoming::incoming;
+use crate::injected::Injected;
 use crate::limits::FileBudget;
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
@@ -132,6 +133,7 @@ struct Parts {
     files: FileBudget,
     sessions_wanted: u64,
     lease_ns: i64,
+    injected: Arc<Injected>,
 }
 
 impl Parts {
@@ -145,8 +147,9 @@ impl Parts {
         let acquaintances = Arc::new(Acquaintances::open(folder.path(), config.node, folder.name())?);
         let cluster_id = folder.cluster_id().to_string();
         let identity = Identity { node: config.node, cluster_id, peers: config.peers.clone(), acquaintances };
-        let transport = Arc::new(Transport::new(identity, metrics.clone()));
+        let transport = Arc::new(Transport::new(identity, config.peer_via.clone(), metrics.clone()));
         let replies = Arc::new(Replies::default());
+        let injected = Arc::new(Injected::new(config.faults_at.clone()));
 
         let store = LogStore::open_with(&folder.log(), files.log)?;
         let logs = store.load()?;
@@ -168,6 +171,7 @@ impl Parts {
         // Above the numbers of any earlier process of this node, whose late replies may still come.
         let first_request = u64::try_from(clock.system_ns()).unwrap_or(1);
         let gateway_options = GatewayOptions {
+            keepalive_ns: idle_ns(config.lease_ns) / 4,
             request_timeout_ns: config.lease_ns.clamp(500_000_000, 3_000_000_000),
             ..GatewayOptions::default()
         };
@@ -178,7 +182,7 @@ impl Parts {
             let handle = handle.clone();
             move |number| handle.persisted(number)
         };
-        let log = LogWriter::start(store, metrics.clone(), durable)?;
+        let log = LogWriter::start(store, metrics.clone(), injected.clone(), durable)?;
         let parts = engine::Parts {
             node,
             first,
@@ -196,6 +200,7 @@ impl Parts {
             started_mono_ns: clock.mono_ns(),
             admission: config.admission,
             session_memory_max: config.session_memory_max,
+            injected: injected.clone(),
         };
         let gateway = GatewayEngine::new(
             gateway,
@@ -207,7 +212,19 @@ impl Parts {
             about,
         );
         let (sessions_wanted, lease_ns) = (config.sessions_max, config.lease_ns);
-        Ok(Parts { clock, metrics, transport, replies, handle, engine, gateway, files, sessions_wanted, lease_ns })
+        Ok(Parts {
+            clock,
+            metrics,
+            transport,
+            replies,
+            handle,
+            engine,
+            gateway,
+            files,
+            sessions_wanted,
+            lease_ns,
+            injected,
+        })
     }
 
     fn sessions(&self) -> SessionLimit {
@@ -231,6 +248,7 @@ impl Parts {
             self.replies.clone(),
             self.metrics.clone(),
             self.lease_ns,
+            self.injected.clone(),
         );
         let database = sql::Database::new(self.gateway.clone());
         tokio::spawn(refresh_catalog(database.clone()));
@@ -251,7 +269,8 @@ impl Parts {
         });
 
         stop.notified().await;
-        tracing::info!("the node hands over and stops");
+        tracing::info!("the node ends its sessions, hands over and stops");
+        self.gateway.drain().run(&self.metrics).await;
         let Parts { engine, handle, transport, .. } = self;
         let ended = tokio::task::spawn_blocking(move || {
             // Its panic has stopped the process already.
@@ -306,9 +325,16 @@ async fn refresh_catalog(database: sql::Database<GatewayEngine>) {
     }
 }
 
+/// A gateway that was not heard of for so long is dead, as a leader is that was not heard of for a lease: its
+/// transactions lose their locks.
+fn idle_ns(lease_ns: i64) -> i64 {
+    lease_ns.clamp(1_000_000_000, 10_000_000_000)
+}
+
 /// The node's options: a new cluster has one group for the catalogue and one for all tables.
 fn options(config: &Config, nodes: &[NodeId]) -> NodeOptions {
     let mut options = NodeOptions::new(NodeId(config.node), nodes.to_vec(), config.lease_ns);
+    options.txn_idle_ns = idle_ns(config.lease_ns);
     options.version_retention_ns = config.retention_ns;
     options.gc_every_ns = config.gc_every_ns;
     options.outcome_retention_ns = options.outcome_retention_ns.max(config.retention_ns);

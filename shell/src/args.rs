@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::format::Format;
+use crate::nemesis::beside::BesideArgs;
 use crate::units::parse_duration;
 
 /// Where a cluster on this machine listens by default.
@@ -209,6 +210,9 @@ pub struct RunArgs {
     /// How long to ask for the outcome of each ambiguous commit
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub resolve_timeout: Duration,
+    /// What is done to the cluster meanwhile
+    #[command(flatten)]
+    pub beside: BesideArgs,
     /// What is done with the history
     #[command(flatten)]
     pub judge: JudgeArgs,
@@ -300,6 +304,9 @@ pub struct BankArgs {
     /// run: how long to ask for the outcome of each ambiguous commit
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub resolve_timeout: Duration,
+    /// run: what is done to the cluster meanwhile
+    #[command(flatten)]
+    pub beside: BesideArgs,
     /// run: what is done with the history
     #[command(flatten)]
     pub judge: JudgeArgs,

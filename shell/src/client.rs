@@ -150,6 +150,7 @@ pub struct Client {
     prepared: BTreeMap<String, (String, Prepared)>,
     notices: Vec<String>,
     sessions: u64,
+    faults_at: String,
 }
 
 impl Client {
@@ -176,6 +177,7 @@ impl Client {
             prepared: BTreeMap::new(),
             notices: Vec::new(),
             sessions: 0,
+            faults_at: String::new(),
         }
     }
 
@@ -204,6 +206,7 @@ impl Client {
                         }
                     }
                     self.next = (at + 1) % self.addresses.len();
+                    self.faults_at.clone_from(&session.hello.faults_at);
                     self.session = Some(session);
                     self.sessions += 1;
                     match self.prepare_session().await {
@@ -262,6 +265,11 @@ impl Client {
     /// All nodes' addresses known so far.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Where the cluster's faults can be injected, as the last session's node said; empty: nowhere.
+    pub fn faults_at(&self) -> &str {
+        &self.faults_at
     }
 
     /// The Hello of the present session.

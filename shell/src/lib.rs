@@ -7,6 +7,7 @@ pub mod client;
 pub mod format;
 pub mod last;
 pub mod lexer;
+pub mod nemesis;
 pub mod out;
 pub mod repl;
 pub mod report;

@@ -128,6 +128,9 @@ fn up(address: &str, status: &StatusResponse) -> Vec<proto::v1::Value> {
     } else if !clock.trusted {
         state = "up, clock not trusted".to_string();
     }
+    if status.fsync_delay_ns > 0 {
+        state.push_str(&format!(", injected fsync delay {} ms", ms(status.fsync_delay_ns)));
+    }
     if !unreachable.is_empty() {
         state.push_str(&format!(", no connection to {}", unreachable.join(" ")));
     }

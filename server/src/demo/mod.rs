@@ -3,8 +3,19 @@
 //! Each node is a process of this same binary, in a process group of its own, so that Ctrl-C at the
 //! terminal reaches the shell and not the nodes. Each holds the reading end of a pipe from here and
 //! stops when it ends: so nodes never outlive their demo, however that dies.
+//!
+//! ```text
+//!   shell, workload, nemesis --Faults--> host --signals--> processes    nodes
+//!         (any process)                   |--cuts, delays--> proxies    proxy, between the nodes
+//!                                         '--calls--> clocks, disks     in the nodes
+//! ```
+//!
+//! The nodes tell their clients where the Faults service is (`--faults-at`), so a shell or a workload of any
+//! other process can hurt them as the demo's own shell can.
 
-mod nodes;
+pub mod host;
+pub mod nodes;
+pub mod proxy;
 
 use std::fs;
 use std::io::IsTerminal;
@@ -18,10 +29,15 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use shell::client::Client;
 use shell::format::Format;
-use shell::repl::{DemoControl, ReplOptions};
+use shell::repl::ReplOptions;
 use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
-pub use nodes::Nodes;
+use crate::frontend::faults;
+use host::Host;
+use nodes::{Nodes, Settings};
+use proxy::Net;
 
 /// Where a demo keeps its data by default.
 const DATA_DEFAULT: &str = "meridian-data";
@@ -65,6 +81,9 @@ pub struct DemoArgs {
     /// Do not open a shell: run until a signal comes
     #[arg(long, conflicts_with_all = ["execute", "file"])]
     pub no_shell: bool,
+    /// Let the nodes reach each other directly: their network can then not be hurt
+    #[arg(long)]
+    pub no_proxies: bool,
 }
 
 /// What a demo remembers of itself in its data folder.
@@ -93,7 +112,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<i32> {
     let saved = settle(&data, args.nodes, args.port)?;
     check_ports(saved)?;
 
-    let nodes = Arc::new(Nodes::start(&data, saved.nodes, saved.port, &args.clock, &args.lease)?);
+    let nodes = start(&data, saved, &args).await?;
     for node in nodes.describe() {
         let pid = node.pid.map(|pid| pid.to_string()).unwrap_or_default();
         say(&format!("node {}  {}  pid {pid}  data {}", node.node, node.address, node.data));
@@ -106,13 +125,11 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<i32> {
             say("the cluster is ready; Ctrl-C or SIGTERM stops it");
             return std::future::pending().await;
         }
-        let control: Arc<dyn DemoControl> = nodes.clone();
         let options = ReplOptions {
             connect: addresses.clone(),
             execute: args.execute.clone(),
             file: args.file.clone(),
             format: args.format,
-            demo: Some(control),
         };
         shell::repl::run(options).await
     };
@@ -123,11 +140,39 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<i32> {
         // At a terminal, Ctrl-C belongs to the shell: it ends a statement.
         _ = interrupt.recv(), if !interactive => Ok(if args.no_shell { 0 } else { 130 }),
     };
-    nodes.stop();
+    nodes.stop_all();
     if let Some(dir) = ephemeral {
         dir.close().context("could not remove the temporary folder")?;
     }
     code
+}
+
+/// Starts the nodes, the proxies between them, and the service that hurts both.
+async fn start(data: &Path, saved: Saved, args: &DemoArgs) -> anyhow::Result<Arc<Nodes>> {
+    let lease_ns = truetime::parse_duration_ns(&args.lease).map_err(|why| anyhow::anyhow!("--lease: {why}"))?;
+    let addresses = nodes::addresses(saved.nodes, saved.port);
+    let net = match args.no_proxies {
+        true => None,
+        false => Some(Arc::new(Net::open(&addresses).await.context("no proxies between the nodes")?)),
+    };
+    // The nodes are told its address before they are there to be hurt.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("no port for the faults")?;
+    let via = net.iter().flat_map(|net| addresses.iter().map(|(node, _)| net.via(*node))).collect();
+    let settings = Settings {
+        clock: args.clock.clone(),
+        lease: args.lease.clone(),
+        faults_at: listener.local_addr().context("no port for the faults")?.to_string(),
+        via,
+    };
+    let nodes = Arc::new(Nodes::start(data, &addresses, settings)?);
+    let service = faults::service(Host::new(nodes.clone(), net, lease_ns));
+    let serve = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
+    tokio::spawn(async move {
+        if let Err(err) = serve.await {
+            say(&format!("faults can no longer be injected: {err}"));
+        }
+    });
+    Ok(nodes)
 }
 
 #[allow(clippy::print_stderr)]

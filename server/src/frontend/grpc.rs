@@ -92,6 +92,7 @@ impl DatabaseService {
             version: crate::VERSION.to_string(),
             nodes: nodes.collect(),
             cluster_id: identity.cluster_id.clone(),
+            faults_at: self.engine.faults_at().to_string(),
         }
     }
 }
@@ -129,11 +130,12 @@ impl Database for DatabaseService {
         request: Request<Streaming<ClientMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let counted = Counted::new(&self.engine);
+        if self.engine.drain().is_closing() {
+            return Ok(refused(stopping()));
+        }
         if get(&self.engine.metrics().sessions_open) > self.sessions.max {
             add(&self.engine.metrics().sessions_refused, 1);
-            let error = Answer::Error(wire::error(self.too_many()));
-            let only = futures::stream::once(async { Ok(ServerMessage { body: Some(error) }) });
-            return Ok(Response::new(Box::pin(only)));
+            return Ok(refused(self.too_many()));
         }
         let (out, answers) = mpsc::channel(KIB_QUEUED_MAX as usize);
         let session = self.database.session();
@@ -146,8 +148,11 @@ impl Database for DatabaseService {
             let room = Arc::new(Semaphore::new(KIB_QUEUED_MAX as usize));
             let sink = WireSink { out: out.clone(), room, ready: Vec::new(), started: Instant::now(), place };
             let talk = Conversation { session, asked, sink, engine };
+            let drain = talk.engine.clone();
             tokio::select! {
                 () = talk.run(hello) => {}
+                // The node stops, and the session has had its time.
+                () = drain.drain().cut() => {}
                 // The client is gone. A statement in progress ends where it is.
                 () = out.closed() => {}
             }
@@ -209,8 +214,20 @@ impl Conversation {
         matches!(self.session.state(), SessionState::Open { .. } | SessionState::ReadOnly { .. })
     }
 
-    /// The next request. A block whose client thinks gives its place up.
+    /// The next request; none either if the node stops and the session is in no block.
     async fn next(&mut self) -> Result<Option<ClientMessage>, Status> {
+        if self.in_block() {
+            return self.asked_next().await;
+        }
+        let engine = self.engine.clone();
+        tokio::select! {
+            message = self.asked_next() => message,
+            () = engine.drain().closing() => Ok(None),
+        }
+    }
+
+    /// The next request. A block whose client thinks gives its place up.
+    async fn asked_next(&mut self) -> Result<Option<ClientMessage>, Status> {
         if self.sink.place.is_held() {
             match tokio::time::timeout(THINK_MAX, self.asked.message()).await {
                 Ok(message) => return message,
@@ -302,6 +319,17 @@ fn check_length(sql: &str) -> Result<(), SqlError> {
     }
     let detail = format!("It has {} bytes, and at most {SQL_BYTES_MAX} are allowed.", sql.len());
     Err(SqlError::new("54000", "the text of the statement is too long").detail(detail))
+}
+
+fn stopping() -> SqlError {
+    SqlError::new("57P03", "the node is stopping").hint("Connect to another node.")
+}
+
+/// A session that is not begun.
+fn refused(err: SqlError) -> Response<<DatabaseService as Database>::SessionStream> {
+    let error = Answer::Error(wire::error(err));
+    let only = futures::stream::once(async { Ok(ServerMessage { body: Some(error) }) });
+    Response::new(Box::pin(only))
 }
 
 fn gone() -> SqlError {

@@ -1,3 +1,4 @@
 //! The front-ends: thin translations between a protocol and `sql::Session`.
 
+pub mod faults;
 pub mod grpc;

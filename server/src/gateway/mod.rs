@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod drain;
 pub mod memory;
 mod replies;
 mod show;
@@ -27,10 +28,12 @@ use txn::{NodeMessage, Priority, ReadOp, ReadResult, Request};
 
 use crate::clock::NodeClock;
 use crate::engine::{EngineHandle, Event};
+use crate::injected::Injected;
 use crate::metrics::Metrics;
 use crate::transport::Transport;
 
 use admission::{Admission, AdmissionOptions};
+use drain::Drain;
 use memory::Memory;
 pub use replies::{Inbox, Replies};
 pub use transaction::{GatewayTxn, keep_alive};
@@ -52,6 +55,7 @@ struct Shared {
     about: About,
     admission: Arc<Admission>,
     memory: Arc<Memory>,
+    drain: Drain,
 }
 
 /// What a node says of itself.
@@ -67,6 +71,8 @@ pub struct About {
     pub admission: AdmissionOptions,
     /// What its sessions may hold, in bytes.
     pub session_memory_max: usize,
+    /// Faults that it injects into itself.
+    pub injected: Arc<Injected>,
 }
 
 impl GatewayEngine {
@@ -83,7 +89,9 @@ impl GatewayEngine {
         let open = transaction::OpenTxns::default();
         let admission = Arc::new(Admission::new(about.admission));
         let memory = Arc::new(Memory::new(about.session_memory_max));
-        let shared = Shared { gateway, clock, engine, transport, replies, metrics, open, about, admission, memory };
+        let drain = Drain::default();
+        let shared =
+            Shared { gateway, clock, engine, transport, replies, metrics, open, about, admission, memory, drain };
         GatewayEngine { shared: Arc::new(shared) }
     }
 
@@ -103,9 +111,19 @@ impl GatewayEngine {
         &self.shared.memory
     }
 
+    /// What the sessions are to do when the node stops.
+    pub fn drain(&self) -> &Drain {
+        &self.shared.drain
+    }
+
     /// The peers.
     pub fn transport(&self) -> &Transport {
         &self.shared.transport
+    }
+
+    /// Where faults can be injected into the cluster; empty if nowhere.
+    pub fn faults_at(&self) -> &str {
+        self.shared.about.injected.faults_at().unwrap_or_default()
     }
 
     /// The node's counters.

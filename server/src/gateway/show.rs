@@ -1,6 +1,7 @@
 //! The rows of `SHOW NODES` and its like.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use paxos::GroupId;
 use sql::engine::AdminRows;
@@ -102,11 +103,15 @@ pub fn nodes(answers: &[Answer]) -> AdminRows {
     table(&columns, answers.iter().map(row).collect())
 }
 
-fn state(status: &NodeStatus) -> &'static str {
-    match (&status.clock.fenced, status.clock.trusted) {
+fn state(status: &NodeStatus) -> String {
+    let state = match (&status.clock.fenced, status.clock.trusted) {
         (Some(_), _) => "fenced",
         (None, false) => "clock not trusted",
         (None, true) => "up",
+    };
+    match status.fsync_delay {
+        Duration::ZERO => state.to_string(),
+        delay => format!("{state}, injected fsync delay {delay:?}"),
     }
 }
 

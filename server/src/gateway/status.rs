@@ -38,6 +38,10 @@ pub struct NodeStatus {
     pub pid: u32,
     /// Since it started.
     pub uptime_ms: i64,
+    /// Where faults can be injected into its cluster; empty if nowhere.
+    pub faults_at: String,
+    /// Injected into each sync of its log; zero: none.
+    pub fsync_delay: Duration,
 }
 
 /// A node's clock, as `SHOW CLOCK` shows it.
@@ -144,6 +148,8 @@ impl GatewayEngine {
             data_dir: shared.about.data_dir.clone(),
             pid: std::process::id(),
             uptime_ms: (shared.clock.mono_ns() - shared.about.started_mono_ns) / 1_000_000,
+            faults_at: self.faults_at().to_string(),
+            fsync_delay: shared.about.injected.fsync_delay(),
         }
     }
 
@@ -151,7 +157,8 @@ impl GatewayEngine {
     pub async fn gather(&self) -> Vec<Answer> {
         let me = self.shared.transport.me().0;
         let asked = self.shared.transport.states().into_iter().map(async |peer| {
-            let answer = if peer.node == me { Ok(self.status().await) } else { ask(&peer.address).await };
+            let dial = self.shared.transport.dial(&peer);
+            let answer = if peer.node == me { Ok(self.status().await) } else { ask(dial).await };
             let answer = match answer {
                 Ok(status) if status.node != peer.node => Err(format!("node {} answers there", status.node)),
                 answer => answer,
@@ -169,7 +176,7 @@ impl GatewayEngine {
         }
         let peers = self.shared.transport.states();
         let peer = peers.iter().find(|peer| peer.node == node).ok_or_else(|| format!("there is no node {node}"))?;
-        within(async { wire::peer::set_clock(channel(&peer.address)?, spec).await }).await
+        within(async { wire::peer::set_clock(channel(self.shared.transport.dial(peer))?, spec).await }).await
     }
 }
 
@@ -177,11 +184,13 @@ async fn ask(address: &str) -> Result<NodeStatus, String> {
     within(async { wire::peer::ask_status(channel(address)?).await }).await
 }
 
-fn channel(address: &str) -> Result<Channel, String> {
+/// The way to a node, connected when it is first used.
+pub fn channel(address: &str) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|err| err.to_string())?;
     Ok(endpoint.connect_timeout(ANSWER_TIMEOUT).tcp_nodelay(true).connect_lazy())
 }
 
-async fn within<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+/// The answer of a node, if it comes soon.
+pub async fn within<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     tokio::time::timeout(ANSWER_TIMEOUT, call).await.unwrap_or_else(|_| Err("no answer".to_string()))
 }

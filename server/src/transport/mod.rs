@@ -124,10 +124,15 @@ impl Identity {
     }
 }
 
+fn dialled(via: &Option<Peers>, node: u64) -> Option<&str> {
+    via.as_ref()?.address(node)
+}
+
 /// The links to all peers.
 pub struct Transport {
     identity: Identity,
     links: BTreeMap<u64, Arc<Link>>,
+    via: Option<Peers>,
     metrics: Arc<Metrics>,
 }
 
@@ -145,11 +150,18 @@ pub struct PeerState {
 }
 
 impl Transport {
-    /// Links to every peer. They connect once [`Transport::start`] is called.
-    pub fn new(identity: Identity, metrics: Arc<Metrics>) -> Transport {
+    /// Links to every peer. They connect once [`Transport::start`] is called. What `via` names is reached by
+    /// its addresses, though others are told those of the identity.
+    pub fn new(identity: Identity, via: Option<Peers>, metrics: Arc<Metrics>) -> Transport {
         let others = identity.peers.iter().filter(|(id, _)| *id != identity.node);
-        let links = others.map(|(id, address)| (id, Arc::new(Link::new(id, address.to_string())))).collect();
-        Transport { identity, links, metrics }
+        let dial = |id: u64, address: &str| dialled(&via, id).unwrap_or(address).to_string();
+        let links = others.map(|(id, address)| (id, Arc::new(Link::new(id, dial(id, address))))).collect();
+        Transport { identity, links, via, metrics }
+    }
+
+    /// The address by which this node reaches a peer.
+    pub fn dial<'a>(&'a self, peer: &'a PeerState) -> &'a str {
+        dialled(&self.via, peer.node).unwrap_or(&peer.address)
     }
 
     /// This node.

@@ -15,6 +15,7 @@ use crate::clock::NodeClock;
 use crate::engine::EngineHandle;
 use crate::gateway::Replies;
 use crate::gateway::admin::check_epsilon;
+use crate::injected::Injected;
 use crate::metrics::{Metrics, add};
 use crate::storage::Stranger;
 
@@ -33,6 +34,7 @@ pub struct Receiver {
     replies: Arc<Replies>,
     metrics: Arc<Metrics>,
     lease_ns: i64,
+    injected: Arc<Injected>,
     refusals: Mutex<BTreeMap<u64, (String, Instant)>>,
 }
 
@@ -45,8 +47,9 @@ impl Receiver {
         replies: Arc<Replies>,
         metrics: Arc<Metrics>,
         lease_ns: i64,
+        injected: Arc<Injected>,
     ) -> Receiver {
-        Receiver { transport, clock, engine, replies, metrics, lease_ns, refusals: Mutex::default() }
+        Receiver { transport, clock, engine, replies, metrics, lease_ns, injected, refusals: Mutex::default() }
     }
 
     /// Takes in one stream, to its end.
@@ -88,6 +91,11 @@ impl Receiver {
         check_epsilon(&spec, self.lease_ns).map_err(Status::invalid_argument)?;
         self.clock.set_spec(spec);
         Ok(())
+    }
+
+    /// Slows this node's disk down, if it was started to be hurt.
+    pub fn set_fsync_delay_ns(&self, delay_ns: i64) -> Result<(), Status> {
+        self.injected.set_fsync_delay_ns(delay_ns).map_err(Status::failed_precondition)
     }
 
     fn log_refusal(&self, node: u64, reason: &str) {

@@ -39,12 +39,13 @@ fn node(id: u64, cluster_id: &str, peers: &Peers, listener: TcpListener) -> Node
     let home = tempfile::tempdir().unwrap();
     let identity = identity(id, cluster_id, peers, &home);
     let metrics = Arc::new(Metrics::default());
-    let transport = Arc::new(Transport::new(identity, metrics.clone()));
+    let transport = Arc::new(Transport::new(identity, None, metrics.clone()));
     let clock = Arc::new(NodeClock::new(id, peers.ids(), ClockSpec::fixed(1_000_000)));
     let replies = Arc::new(Replies::default());
     let (handle, events) = EngineHandle::channel();
+    let (lease_ns, injected) = (3_000_000_000, Arc::default());
     let receiver =
-        Receiver::new(transport.clone(), clock.clone(), handle, replies.clone(), metrics.clone(), 3_000_000_000);
+        Receiver::new(transport.clone(), clock.clone(), handle, replies.clone(), metrics.clone(), lease_ns, injected);
     let server = Server::builder().add_service(crate::wire::peer::service(Arc::new(receiver)));
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
     transport.start(&clock, &replies);

@@ -2,6 +2,8 @@
 
 pub mod peer;
 
+use std::time::Duration;
+
 use proto::v1;
 use proto::v1::value::Kind;
 use sql::engine::CommitInfo;
@@ -211,6 +213,8 @@ pub fn node_status(status: NodeStatus) -> v1::StatusResponse {
         data_dir: status.data_dir,
         pid: status.pid,
         uptime_ms: status.uptime_ms,
+        faults_at: status.faults_at,
+        fsync_delay_ns: i64::try_from(status.fsync_delay.as_nanos()).unwrap_or(i64::MAX),
     }
 }
 
@@ -270,6 +274,8 @@ pub fn node_status_from(status: v1::StatusResponse) -> Result<NodeStatus, String
         data_dir: status.data_dir,
         pid: status.pid,
         uptime_ms: status.uptime_ms,
+        faults_at: status.faults_at,
+        fsync_delay: Duration::from_nanos(u64::try_from(status.fsync_delay_ns).unwrap_or_default()),
     })
 }
 
@@ -323,6 +329,8 @@ mod tests {
             data_dir: "d".into(),
             pid: 6,
             uptime_ms: 7,
+            faults_at: "127.0.0.1:8".into(),
+            fsync_delay: Duration::from_millis(9),
         };
         let sent = node_status(status.clone());
         let back = node_status_from(sent.clone()).unwrap();

@@ -87,6 +87,12 @@ pub async fn set_clock(channel: Channel, spec: &ClockSpec) -> Result<(), String>
     answer.map(|_| ()).map_err(|status| status.message().to_string())
 }
 
+/// Slows the disk of a node down, or no more.
+pub async fn set_fsync_delay(channel: Channel, delay_ns: i64) -> Result<(), String> {
+    let answer = PeerClient::new(channel).set_fsync_delay(v1::SetFsyncDelayRequest { delay_ns }).await;
+    answer.map(|_| ()).map_err(|status| status.message().to_string())
+}
+
 /// The receiving end of the `Peer` service.
 pub struct PeerService {
     receiver: Arc<Receiver>,
@@ -110,6 +116,14 @@ impl Peer for PeerService {
         let spec = spec.map_err(Status::invalid_argument)?;
         self.receiver.set_clock(spec)?;
         Ok(Response::new(v1::SetClockResponse {}))
+    }
+
+    async fn set_fsync_delay(
+        &self,
+        request: Request<v1::SetFsyncDelayRequest>,
+    ) -> Result<Response<v1::SetFsyncDelayResponse>, Status> {
+        self.receiver.set_fsync_delay_ns(request.into_inner().delay_ns)?;
+        Ok(Response::new(v1::SetFsyncDelayResponse {}))
     }
 }
 

@@ -64,6 +64,7 @@ fn json(verdict: &Verdict, events: usize, seconds: f64) -> serde_json::Value {
     let anomalies = verdict.anomalies.iter().map(|a| json!({"name": a.name, "story": a.story}));
     json!({
         "verdict": if verdict.is_valid() { "valid" } else { "invalid" },
+        "clock_lied": verdict.clock_lied,
         "counts": verdict.counts,
         "anomalies": anomalies.collect::<Vec<_>>(),
         "checked": verdict.checked,

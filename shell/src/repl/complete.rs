@@ -168,6 +168,11 @@ async fn first_column(client: &mut Client, sql: &str) -> Option<Vec<String>> {
 /// The completions of a line at a position in bytes, and where the completed word begins.
 pub fn candidates(line: &str, position: usize, names: &Names) -> (usize, Vec<String>) {
     let before = &line[..position];
+    if before.starts_with('\\')
+        && let Some(found) = meta_candidates(before)
+    {
+        return found;
+    }
     let start = before
         .char_indices()
         .rev()
@@ -175,10 +180,6 @@ pub fn candidates(line: &str, position: usize, names: &Names) -> (usize, Vec<Str
         .last()
         .map_or(position, |(at, _)| at);
     let word = &before[start..];
-    if word.starts_with('\\') {
-        let commands = meta::COMMANDS.iter().map(|c| c.name.to_string());
-        return (start, commands.filter(|c| c.starts_with(word)).collect());
-    }
     let lead = before[..start].trim_end();
     let upper = lead.to_ascii_uppercase();
     let wants_table = ["FROM", "INTO", "UPDATE", "TABLE", "JOIN", "\\D"].iter().any(|k| {
@@ -204,6 +205,19 @@ pub fn candidates(line: &str, position: usize, names: &Names) -> (usize, Vec<Str
     let keywords = KEYWORDS.iter().filter(|k| k.to_lowercase().starts_with(&lower));
     all.extend(keywords.map(|k| if small { k.to_lowercase() } else { k.to_string() }));
     (start, all)
+}
+
+/// Of a meta-command's name, or of the words that may follow it if it has such.
+fn meta_candidates(before: &str) -> Option<(usize, Vec<String>)> {
+    let fits = |word: &str, all: &mut dyn Iterator<Item = &'static str>| {
+        all.filter(|name| name.starts_with(word)).map(str::to_string).collect::<Vec<_>>()
+    };
+    let Some((name, _)) = before.split_once(char::is_whitespace) else {
+        return Some((0, fits(before, &mut meta::COMMANDS.iter().map(|c| c.name))));
+    };
+    let (_, words) = meta::WORDS.iter().find(|(known, _)| *known == name)?;
+    let start = before.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    Some((start, fits(&before[start..], &mut words.iter().copied())))
 }
 
 /// What rustyline asks.
@@ -260,6 +274,9 @@ mod tests {
         assert_eq!(complete("select ba"), ["balance", "barn"]);
         assert_eq!(complete("\\as"), ["\\asof"]);
         assert_eq!(complete("\\d a"), ["accounts"]);
+        assert_eq!(complete("\\slow-"), ["\\slow-disk"]);
+        assert_eq!(complete("\\partition r"), ["ring"]);
+        assert_eq!(complete("\\skew 2 o"), ["off", "offset="]);
         assert_eq!(complete("select é"), Vec::<String>::new());
     }
 }

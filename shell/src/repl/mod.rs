@@ -14,7 +14,6 @@ mod terminal;
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use proto::v1::Commit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,35 +27,6 @@ use crate::out::Out;
 /// How deep `\i` may nest.
 const INCLUDE_DEPTH_MAX: usize = 16;
 
-/// What the shell of a demo can do to its nodes. Errors are for the user.
-pub trait DemoControl: Send + Sync {
-    /// `kill -9`.
-    fn kill(&self, node: u64) -> Result<String, String>;
-    /// Starts a node that is not running.
-    fn restart(&self, node: u64) -> Result<String, String>;
-    /// SIGSTOP.
-    fn pause(&self, node: u64) -> Result<String, String>;
-    /// SIGCONT.
-    fn resume(&self, node: u64) -> Result<String, String>;
-    /// The nodes.
-    fn describe(&self) -> Vec<DemoNode>;
-}
-
-/// A node of a demo.
-#[derive(Clone, Debug, Default)]
-pub struct DemoNode {
-    /// Its number.
-    pub node: u64,
-    /// HOST:PORT.
-    pub address: String,
-    /// Of its process, if it runs.
-    pub pid: Option<u32>,
-    /// Its data folder.
-    pub data: String,
-    /// Such as "running", "paused", "killed".
-    pub state: String,
-}
-
 /// What a shell is started with.
 #[derive(Clone)]
 pub struct ReplOptions {
@@ -68,8 +38,6 @@ pub struct ReplOptions {
     pub file: Option<PathBuf>,
     /// The form of results.
     pub format: Format,
-    /// The demo's nodes, for `\kill` and its like.
-    pub demo: Option<Arc<dyn DemoControl>>,
 }
 
 impl From<&SqlArgs> for ReplOptions {
@@ -79,7 +47,6 @@ impl From<&SqlArgs> for ReplOptions {
             execute: args.execute.clone(),
             file: args.file.clone(),
             format: args.format,
-            demo: None,
         }
     }
 }
@@ -116,7 +83,6 @@ pub async fn run(options: ReplOptions) -> anyhow::Result<i32> {
     };
     let mut shell = Shell::new(client, Out::stdout(), err);
     shell.format = options.format;
-    shell.demo = options.demo;
     if interactive {
         shell.interrupt = Some(signal(SignalKind::interrupt())?);
         shell.interactive = true;
@@ -160,7 +126,6 @@ pub struct Shell {
     variables: BTreeMap<String, String>,
     /// What the session's reads are as of, as the user wrote it.
     asof: Option<String>,
-    demo: Option<Arc<dyn DemoControl>>,
     names: complete::SharedNames,
     interrupt: Option<Signal>,
     include_depth: usize,
@@ -183,7 +148,6 @@ impl Shell {
             last_commit: None,
             variables: BTreeMap::new(),
             asof: None,
-            demo: None,
             names: complete::SharedNames::default(),
             interrupt: None,
             include_depth: 0,
@@ -193,11 +157,6 @@ impl Shell {
     /// Sets the form of results.
     pub fn set_format(&mut self, format: Format) {
         self.format = format;
-    }
-
-    /// Gives `\kill` and its like something to act on.
-    pub fn set_demo(&mut self, demo: Arc<dyn DemoControl>) {
-        self.demo = Some(demo);
     }
 
     fn stops_at_errors(&self) -> bool {

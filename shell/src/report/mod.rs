@@ -49,6 +49,11 @@ pub fn text(events: &[Event], verdict: Option<&Verdict>, options: &Options) -> S
     text::render(&Summary::of(events), verdict, options)
 }
 
+/// For a terminal: what each fault cost, and how the run is repeated. Nothing without faults.
+pub fn faults(events: &[Event]) -> Vec<String> {
+    text::costs(&Summary::of(events))
+}
+
 /// The report as one HTML page that needs no other file. Its size is bounded, whatever the history is.
 pub fn html(events: &[Event], verdict: Option<&Verdict>, options: &Options) -> String {
     let summary = Summary::of(events);
@@ -79,8 +84,7 @@ impl Standing {
     /// Of a run.
     pub fn of(summary: &Summary, verdict: Option<&Verdict>, options: &Options) -> Standing {
         match verdict {
-            // A caller may have added anomalies of its own, without counting them.
-            Some(verdict) if !verdict.is_valid() || !verdict.anomalies.is_empty() => Standing::Invalid,
+            Some(verdict) if !verdict.is_valid() => Standing::Invalid,
             _ if summary.operations.ok == 0 || !options.problems.is_empty() => Standing::ProvesNothing,
             Some(_) => Standing::Valid,
             None => Standing::NotJudged,
@@ -102,6 +106,15 @@ impl Standing {
 pub fn headline(summary: &Summary, verdict: Option<&Verdict>, options: &Options) -> String {
     let done = format::count(summary.operations.ok);
     match Standing::of(summary, verdict, options) {
+        Standing::Valid if verdict.is_some_and(|verdict| verdict.clock_lied) => {
+            let names = anomalies(verdict);
+            let names: Vec<String> = names.iter().map(|(name, count)| format!("{count} × {name}")).collect();
+            let lost = if names.is_empty() { "nothing".to_string() } else { names.join(", ") };
+            format!(
+                "{done} operations took effect, and none of their answers contradicts serializability. A clock left its \
+                 bound, so real time was not owed; what that cost: {lost}"
+            )
+        }
         Standing::Valid if summary.faults.is_empty() => {
             format!("{done} operations took effect, and none of their answers contradicts strict serializability")
         }

@@ -26,6 +26,8 @@ pub struct Setup {
     pub duration_ns: Option<u64>,
     /// The command that runs it again.
     pub command: String,
+    /// The options that hurt the cluster meanwhile; empty if nothing did.
+    pub nemesis: String,
     /// Of 1,000 commits, of how many the answer was lost on purpose.
     pub lose_permille: Option<u64>,
     /// Into how many ranges the keys are split; 0 if unknown.
@@ -187,6 +189,9 @@ impl Summary {
         if let Some(permille) = setup.lose_permille {
             command.push_str(&format!(" --lose-replies {permille}"));
         }
+        if !setup.nemesis.is_empty() {
+            command.push_str(&format!(" {}", setup.nemesis));
+        }
         command + " --check"
     }
 
@@ -244,6 +249,7 @@ fn setup(events: &[Event]) -> Setup {
         clients: value.get("clients").and_then(serde_json::Value::as_u64),
         duration_ns: seconds.filter(|s| *s > 0.0).map(|s| (s * 1e9) as u64),
         command: text("command"),
+        nemesis: text("nemesis"),
         shards,
         keys_by_span: shards > 1 && !matches!(workload.as_str(), "bank" | "set" | "default-values"),
         workload,

@@ -39,6 +39,16 @@ pub fn render(summary: &Summary, verdict: Option<&Verdict>, options: &Options) -
     lines.join("\n")
 }
 
+/// What each fault cost, and how the run is repeated; nothing if there was none.
+pub fn costs(summary: &Summary) -> Vec<String> {
+    if summary.faults.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = faults(summary);
+    lines.extend(again(summary, &Options::default()));
+    lines
+}
+
 fn run(summary: &Summary) -> String {
     let setup = &summary.setup;
     let mut parts = Vec::new();

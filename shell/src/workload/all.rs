@@ -118,6 +118,7 @@ fn bank_args(args: &RunArgs) -> BankArgs {
         seed: args.seed,
         statement_timeout: args.statement_timeout,
         resolve_timeout: args.resolve_timeout,
+        beside: args.beside.clone(),
         judge: args.judge.clone(),
     }
 }

@@ -63,6 +63,8 @@ pub struct Judged {
     pub verdict: Option<Verdict>,
     /// How long the judge took.
     pub took: Duration,
+    /// What each fault cost, for people.
+    pub faults: Vec<String>,
 }
 
 impl Judged {
@@ -75,6 +77,7 @@ impl Judged {
     pub fn word(&self) -> &'static str {
         match &self.verdict {
             None => "not checked",
+            Some(verdict) if verdict.is_valid() && !verdict.counts.is_empty() => "valid but for real time",
             Some(verdict) if verdict.is_valid() => "valid",
             Some(_) => "INVALID",
         }
@@ -82,15 +85,24 @@ impl Judged {
 
     /// For people.
     pub fn text(&self) -> Vec<String> {
-        let Some(verdict) = &self.verdict else { return Vec::new() };
-        let mut lines: Vec<String> = verdict.checked.iter().map(|what| format!("checked        {what}")).collect();
-        for anomaly in verdict.anomalies.iter().take(STORIES_MAX) {
-            lines.push(format!("ANOMALY        {}", anomaly.name));
+        let mut lines = self.faults.clone();
+        let Some(verdict) = &self.verdict else { return lines };
+        lines.extend(verdict.checked.iter().map(|what| format!("checked        {what}")));
+        let excused = verdict.is_valid();
+        for anomaly in verdict.anomalies.iter().take(if excused { 1 } else { STORIES_MAX }) {
+            let word = if excused { "not owed" } else { "ANOMALY" };
+            lines.push(format!("{word:<15}{}", anomaly.name));
             lines.extend(anomaly.story.lines().map(|line| format!("               {line}")));
         }
-        if !verdict.is_valid() {
+        if !verdict.counts.is_empty() {
             let counts: Vec<String> = verdict.counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            lines.push(format!("anomalies      {}", counts.join(", ")));
+            let word = if excused { "not owed" } else { "anomalies" };
+            lines.push(format!("{word:<15}{}", counts.join(", ")));
+        }
+        if excused && verdict.clock_lied {
+            lines.push(
+                "               a clock left its bound: what rests on real time was not owed, all else was".into(),
+            );
         }
         lines.push(format!("verdict        {} (judged in {})", self.word(), human(self.took)));
         lines
@@ -126,7 +138,7 @@ pub async fn judge(
         let events = recorder.events()?;
         if !args.check {
             page(&args, &recorder, &events, None)?;
-            return Ok(Judged::default());
+            return Ok(Judged { faults: report::faults(&events), ..Judged::default() });
         }
         let began = Instant::now();
         let mut verdict = check::judge(&events);
@@ -134,7 +146,7 @@ pub async fn judge(
         audit(&events).into_iter().chain(violations.into_iter().map(impossible)).for_each(|a| verdict.add(a));
         let took = began.elapsed();
         page(&args, &recorder, &events, Some(&verdict))?;
-        Ok::<_, anyhow::Error>(Judged { verdict: Some(verdict), took })
+        Ok::<_, anyhow::Error>(Judged { verdict: Some(verdict), took, faults: report::faults(&events) })
     });
     work.await.map_err(|e| anyhow::anyhow!("the judge crashed, which no valid history makes it do: {e}"))?
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::judge::Judged;
 use super::meter::Spent;
 use super::tally::{Counts, Gap};
+use crate::nemesis::NemesisSummary;
 use crate::units::{human, ms};
 
 /// How many errors and violations the text lists.
@@ -39,6 +40,8 @@ pub struct Report {
     pub violations: Vec<String>,
     /// How many final reads there were, or why there were none.
     pub last: Result<u64, String>,
+    /// What hurt the cluster meanwhile, if anything did.
+    pub nemesis: Option<NemesisSummary>,
     /// As asked for.
     pub min_ops: u64,
     /// What the history proves.
@@ -168,6 +171,7 @@ impl Report {
         errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         lines.extend(errors.iter().take(LISTED_MAX).map(|(text, count)| format!("  {count:>6} x {text}")));
         lines.extend(self.unresolved.iter().take(LISTED_MAX).map(|what| format!("UNRESOLVED     {what}")));
+        lines.extend(self.nemesis.iter().flat_map(NemesisSummary::text));
         if let Ok(count) = &self.last {
             lines.push(format!("last reads     {count} transactions, after everything was healed"));
         }
@@ -211,6 +215,7 @@ impl Report {
         report["node_restarts"] = json!(self.spent.restarts);
         report["violations"] = json!(self.violations);
         report["problems"] = json!(self.problems());
+        report["nemesis"] = self.nemesis.as_ref().map_or(Value::Null, NemesisSummary::json);
         self.judged.json(&mut report);
         report["good"] = json!(self.good());
         report

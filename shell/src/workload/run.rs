@@ -28,6 +28,7 @@ use super::watch::Watch;
 use super::worker::{Shared, Worker};
 use crate::args::{self, RunArgs};
 use crate::client::Client;
+use crate::nemesis::beside::Beside;
 use crate::out::Out;
 
 /// How long the last reads may take, all together.
@@ -72,6 +73,8 @@ pub async fn load(
     lines: &mut Out,
 ) -> anyhow::Result<Report> {
     let client_options = options(args.statement_timeout);
+    let seed = args.seed.unwrap_or_else(any_seed);
+    let nemesis = args.beside.find(&args.connect.addresses(), seed).await?;
     let mut client = Client::connect_with(&args.connect.addresses(), client_options.clone()).await?;
     // Which table it needs does not depend on when it began.
     let probe = kinds::make(name, Arc::new(Desk::new(0, tables::SHARDS, Instant::now())));
@@ -81,12 +84,11 @@ pub async fn load(
     let mut meter = Meter::new(&addresses);
     meter.look().await;
 
-    let seed = args.seed.unwrap_or_else(any_seed);
     let began = Instant::now();
     let recorder = Recorder::create(args.history.as_deref(), args.judge.needs_events(), began)
         .map_err(|e| anyhow::anyhow!("cannot create the history {:?}: {e}", args.history))?;
     let recorder = Arc::new(recorder);
-    let more = json!({"shards": tables::SHARDS, "lose_permille": args.lose_replies});
+    let more = json!({"shards": tables::SHARDS, "lose_permille": args.lose_replies, "nemesis": args.beside.options()});
     recorder.note("setup", "setup", judge::setup(name, seed, args.clients, args.duration, more));
     let desk = Arc::new(Desk::new(first_ts, tables::SHARDS, began));
     let workload = kinds::make(name, desk.clone()).expect("it was made a moment ago");
@@ -120,6 +122,7 @@ pub async fn load(
         };
         workers.push(tokio::spawn(worker.work()));
     }
+    let nemesis = nemesis.map(|nemesis| Beside::begin(nemesis, recorder.clone()));
     let mut total = Counts::default();
     let watch =
         Watch { began, duration: args.duration, heading: HEADING_OPS, tallies: &tallies, recorder: &shared.recorder };
@@ -128,6 +131,7 @@ pub async fn load(
     shared.stop.store(true, Ordering::SeqCst);
     let elapsed = began.elapsed();
     locked(&shared.gap).mark(elapsed);
+    let hurt = Beside::end(nemesis, &shared.violations).await;
     let healed = judge::healed(&addresses, &client_options).await;
     for worker in workers {
         worker.await.map_err(|e| anyhow::anyhow!("a client failed: {e}"))?;
@@ -136,7 +140,7 @@ pub async fn load(
         tally.drain_into(&mut total);
     }
     meter.look().await;
-    let last = match healed {
+    let last = match healed.and(hurt.as_ref().map_err(|why| format!("{why:#}"))) {
         Ok(_) => last_reads(&*workload, &shared, &addresses, args).await,
         Err(why) => Err(why),
     };
@@ -158,6 +162,7 @@ pub async fn load(
         unresolved: locked(&shared.unresolved).keys().cloned().collect(),
         violations,
         last,
+        nemesis: hurt.ok().flatten(),
         min_ops: args.judge.min_ops,
         judged,
     })

@@ -108,7 +108,8 @@ impl Database for Node {
         let (replies, stream) = mpsc::channel(16);
         let nodes = (1..).zip(&self.cluster.addresses);
         let nodes = nodes.map(|(node, address)| NodeAddress { node, address: address.clone() }).collect();
-        let hello = Hello { node: self.node, version: "test".into(), nodes, cluster_id: "c".into() };
+        let hello =
+            Hello { node: self.node, version: "test".into(), nodes, cluster_id: "c".into(), faults_at: String::new() };
         let session =
             Session { node: self.node, cluster: self.cluster.clone(), open: None, prepared: BTreeMap::new(), replies };
         tokio::spawn(session.serve(hello, request.into_inner()));

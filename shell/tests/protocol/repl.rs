@@ -42,7 +42,7 @@ async fn results_and_the_rest_go_different_ways() {
     assert_eq!(text(&shown), "[\n  {\"one\":1}\n]\nhi 1\none\n1\n");
     assert!(text(&said).starts_with("timing is on\ntime: "));
     assert_eq!(shell.script("\\kill 1").await, Flow::Failed);
-    assert!(text(&said).contains("only in the shell of 'meridian demo'"));
+    assert!(text(&said).contains("not started by meridian demo"));
 }
 
 #[tokio::test]

@@ -6,10 +6,12 @@
 
 pub mod cluster;
 pub mod crowd;
+pub mod demo;
 pub mod disk;
 pub mod session;
 
 pub use cluster::{Cluster, Options, Output};
+pub use demo::Demo;
 pub use disk::Disk;
 pub use session::{Failure, Session, Statement};
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod clock;
 mod faults;
+mod nemesis;
 mod overload;
 mod power;
 mod resources;

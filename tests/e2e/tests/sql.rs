@@ -1,7 +1,7 @@
 //! The shell and the command line, as scripts use them.
 
 use e2e::Cluster;
-use e2e::cluster::{free_ports, run};
+use e2e::cluster::run;
 
 #[test]
 fn statements_formats_and_exit_codes() {
@@ -55,18 +55,9 @@ fn show_and_explain_tell_the_truth() {
     writer.must("ROLLBACK");
 }
 
-/// The first of three ports in a row that were free a moment ago.
-fn three_free_ports() -> u16 {
-    let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port));
-    (0..1000)
-        .map(|_| free_ports(1)[0])
-        .find(|port| *port < 65_000 && bind(*port).is_ok() && bind(port + 1).is_ok() && bind(port + 2).is_ok())
-        .expect("three free ports in a row")
-}
-
 #[test]
 fn a_demo_runs_its_statements_and_leaves_nothing_behind() {
-    let port = three_free_ports();
+    let port = e2e::demo::free_port();
     let out = run(&[
         "demo",
         "--ephemeral",

@@ -1,6 +1,7 @@
 //! Meta-commands: lines that begin with a backslash.
 
 mod describe;
+mod faults;
 mod help;
 mod settings;
 
@@ -8,12 +9,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use proto::v1::Type;
 
 use super::execute::{asof_statement, interrupted};
 use super::{Flow, Shell};
-use crate::format::{self, int_value, null, text_value};
+use crate::format;
 use crate::last;
+
+pub use faults::WORDS;
 
 /// A meta-command as `\?` lists it.
 pub struct Command {
@@ -63,11 +65,19 @@ pub const COMMANDS: &[Command] = &[
     command("\\locks", "", "the locks"),
     command("\\txns", "", "the open transactions"),
     command("\\asof", "TIMESTAMP|-5s|now", "reads in this session happen then"),
-    command("\\kill", "N", "in a demo: kill -9 node N"),
-    command("\\restart", "N", "in a demo: start node N again"),
-    command("\\pause", "N", "in a demo: stop node N with SIGSTOP"),
-    command("\\resume", "N", "in a demo: let node N go on"),
-    command("\\demo", "", "in a demo: its nodes, their processes and data folders"),
+    command("\\kill", "N ...|all", "in a demo's cluster: kill -9 these nodes, at once"),
+    command("\\stop", "N ...|all", "in a demo's cluster: SIGTERM: the node hands over and stops"),
+    command("\\restart", "N ...|all", "in a demo's cluster: start nodes; those that run are stopped gracefully before"),
+    command("\\pause", "N ...|all", "in a demo's cluster: stop nodes with SIGSTOP"),
+    command("\\resume", "N ...|all", "in a demo's cluster: let paused nodes go on"),
+    command("\\partition", "1|23, 1>2, ring, bridge, off", "in a demo's cluster: who is not heard by whom"),
+    command("\\skew", "N +40ms|drift=200ppm|step=+1s@5s|off", "in a demo's cluster: add a fault to a node's clock"),
+    command("\\slow", "N [50ms [JITTER]]|off", "in a demo's cluster: delay all that a node sends and receives"),
+    command("\\slow-disk", "N 20ms|off", "in a demo's cluster: delay each fsync of a node's log (injected)"),
+    command("\\disconnect", "N ...|all", "in a demo's cluster: break the connections to other nodes, once"),
+    command("\\heal", "[net]", "in a demo's cluster: end all faults, dead nodes started; or those of the network"),
+    command("\\faults", "", "in a demo's cluster: the faults that are on"),
+    command("\\demo", "", "in a demo's cluster: its nodes, their processes and data folders"),
 ];
 
 /// A name as SQL wants it: with quotes if it needs them.
@@ -192,8 +202,9 @@ impl Shell {
             "\\locks" => self.query("SHOW LOCKS").await,
             "\\txns" => self.query("SHOW TRANSACTIONS").await,
             "\\asof" => self.asof(&words).await,
-            "\\kill" | "\\restart" | "\\pause" | "\\resume" => self.node_command(name, first).await,
-            "\\demo" => self.demo_nodes(),
+            "\\demo" => self.demo_nodes().await,
+            "\\faults" => self.faults().await,
+            _ if faults::NAMES.contains(&name) => self.hurt(name, &words).await,
             _ => self.complain(&format!("there is no command {name}; \\? lists them")),
         }
     }
@@ -304,51 +315,6 @@ impl Shell {
                 Flow::Done
             }
         }
-    }
-
-    async fn node_command(&mut self, name: &str, node: Option<&str>) -> Flow {
-        let Some(demo) = self.demo.clone() else {
-            return self.complain(&format!("{name} works only in the shell of 'meridian demo'"));
-        };
-        let node = node.and_then(|n| n.trim_start_matches('n').parse::<u64>().ok());
-        let Some(node) = node else {
-            return self.usage(name);
-        };
-        let act = match name {
-            "\\kill" => |demo: &dyn super::DemoControl, node| demo.kill(node),
-            "\\restart" => |demo: &dyn super::DemoControl, node| demo.restart(node),
-            "\\pause" => |demo: &dyn super::DemoControl, node| demo.pause(node),
-            _ => |demo: &dyn super::DemoControl, node| demo.resume(node),
-        };
-        // A restart may wait for the node, so it must not hold up a thread of the runtime.
-        match tokio::task::spawn_blocking(move || act(&*demo, node)).await {
-            Ok(Ok(said)) => {
-                self.err.line(said);
-                Flow::Done
-            }
-            Ok(Err(why)) => self.complain(&why),
-            Err(e) => self.complain(&e.to_string()),
-        }
-    }
-
-    fn demo_nodes(&mut self) -> Flow {
-        let Some(demo) = &self.demo else {
-            return self.complain("\\demo works only in the shell of 'meridian demo'");
-        };
-        let columns = [
-            ("node", Type::Bigint),
-            ("address", Type::Text),
-            ("pid", Type::Bigint),
-            ("state", Type::Text),
-            ("data", Type::Text),
-        ];
-        let rows = demo.describe().into_iter().map(|n| {
-            let pid = n.pid.map_or_else(null, int_value);
-            vec![int_value(n.node), text_value(n.address), pid, text_value(n.state), text_value(n.data)]
-        });
-        let rows = rows.collect();
-        format::print(self.form(), &columns, rows, &mut self.out);
-        Flow::Done
     }
 }
 

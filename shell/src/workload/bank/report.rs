@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Setup;
 use super::worker::{Shared, locked};
 use crate::args::BankArgs;
+use crate::nemesis::NemesisSummary;
 use crate::units::{human, ms};
 use crate::workload::judge::Judged;
 use crate::workload::meter::{Meter, Spent};
@@ -31,6 +32,7 @@ pub struct Summary {
     unresolved: Vec<String>,
     errors: BTreeMap<String, u64>,
     final_read: Result<(), String>,
+    nemesis: Option<NemesisSummary>,
     min_ops: u64,
     judged: Judged,
 }
@@ -46,6 +48,7 @@ impl Summary {
         meter: &Meter,
         seed: u64,
         final_read: Result<(), String>,
+        nemesis: Option<NemesisSummary>,
         judged: Judged,
     ) -> Summary {
         Summary {
@@ -62,6 +65,7 @@ impl Summary {
             unresolved: locked(&shared.unresolved).clone(),
             errors: locked(&shared.errors).clone(),
             final_read,
+            nemesis,
             min_ops: args.judge.min_ops,
             judged,
         }
@@ -175,6 +179,7 @@ impl Summary {
         if let (Some(report), Value::Object(cost)) = (report.as_object_mut(), cost) {
             report.extend(cost);
         }
+        report["nemesis"] = self.nemesis.as_ref().map_or(Value::Null, NemesisSummary::json);
         self.judged.json(&mut report);
         report
     }
@@ -236,6 +241,7 @@ impl Summary {
         errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         lines.extend(errors.iter().take(LISTED_MAX).map(|(text, count)| format!("  {count:>6} x {text}")));
         lines.extend(self.unresolved.iter().map(|what| format!("UNRESOLVED     {what}")));
+        lines.extend(self.nemesis.iter().flat_map(NemesisSummary::text));
         if let Err(why) = &self.final_read {
             lines.push(format!("UNREADABLE     the accounts could not be read at the end: {why}"));
         }
@@ -274,6 +280,7 @@ mod tests {
             unresolved: Vec::new(),
             errors: BTreeMap::new(),
             final_read: Ok(()),
+            nemesis: None,
             min_ops: 50,
             judged: Judged::default(),
         }

@@ -17,6 +17,7 @@ use super::worker::{Shared, Worker, locked};
 use super::{Setup, init, options, reader, retrying};
 use crate::args::{BankArgs, Report};
 use crate::client::{Client, Failure};
+use crate::nemesis::beside::Beside;
 use crate::out::Out;
 use crate::workload::history::Recorder;
 use crate::workload::judge;
@@ -47,6 +48,8 @@ pub async fn run(args: &BankArgs, stop: impl Future<Output = ()>, out: &mut Out,
 /// Runs it and says what came of it.
 pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut Out) -> anyhow::Result<Summary> {
     let addresses = args.connect.addresses();
+    let seed = args.seed.unwrap_or_else(any_seed);
+    let nemesis = args.beside.find(&addresses, seed).await?;
     let mut client = Client::connect_with(&addresses, options(args.statement_timeout)).await?;
     if args.init {
         init::make(&mut client, args, lines).await?;
@@ -64,7 +67,6 @@ pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut O
     let mut meter = Meter::new(client.addresses());
     meter.look().await;
 
-    let seed = args.seed.unwrap_or_else(any_seed);
     let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0));
     let began = Instant::now();
     let recorder = Recorder::create(args.history.as_deref(), args.judge.needs_events(), began)
@@ -72,6 +74,7 @@ pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut O
     let recorder = Arc::new(recorder);
     let more = json!({
         "accounts": setup.accounts, "initial_balance": setup.initial_balance, "run": run, "ledger": setup.ledger,
+        "nemesis": args.beside.options(),
     });
     recorder.note("setup", "setup", judge::setup("bank", seed, args.clients, args.duration, more));
     let shared = Arc::new(Shared {
@@ -113,6 +116,7 @@ pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut O
         };
         workers.push(tokio::spawn(worker.work()));
     }
+    let nemesis = nemesis.map(|nemesis| Beside::begin(nemesis, shared.recorder.clone()));
     let mut total = Counts::default();
     let watch =
         Watch { began, duration: args.duration, heading: HEADING, tallies: &tallies, recorder: &shared.recorder };
@@ -121,6 +125,7 @@ pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut O
     shared.stop.store(true, Ordering::SeqCst);
     let elapsed = began.elapsed();
     locked(&shared.gap).mark(elapsed);
+    let hurt = Beside::end(nemesis, &shared.violations).await;
     for worker in workers {
         worker.await.map_err(|e| anyhow::anyhow!("a client failed: {e}"))?;
     }
@@ -128,11 +133,14 @@ pub async fn load(args: &BankArgs, stop: impl Future<Output = ()>, lines: &mut O
         tally.drain_into(&mut total);
     }
     meter.look().await;
-    let final_read = last_read(&shared, &nodes, args).await;
+    let final_read = match &hurt {
+        Ok(_) => last_read(&shared, &nodes, args).await,
+        Err(why) => Err(format!("{why:#}")),
+    };
     let recorder = shared.recorder.clone();
     let violations = locked(&shared.violations).clone();
     let judged = judge::judge(&args.judge, recorder, violations, |_| Vec::new()).await?;
-    Ok(Summary::new(args, &shared, total, elapsed, &meter, seed, final_read, judged))
+    Ok(Summary::new(args, &shared, total, elapsed, &meter, seed, final_read, hurt.ok().flatten(), judged))
 }
 
 /// The first strong snapshot: the bank must be whole before anything is blamed on this run.
