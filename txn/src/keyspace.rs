@@ -4,6 +4,8 @@
 //!   01 group 00                     metadata of a group (applied index, range, ...)
 //!   01 group kind txn               1 prepare records, 2 outcomes, 3 decisions
 //!   02 key' ~timestamp              versions, newest first
+//!   03 group any of the above       a snapshot that is not whole yet
+//!   03 group 00                     it is whole, and takes the place of the state
 //! ```
 //!
 //! Numbers are big-endian. `key'` escapes 00 as 00 ff and ends with 00 01, so that encoded keys keep
@@ -24,6 +26,7 @@ pub const DECISION: u8 = 3;
 
 const GROUPS: u8 = 0x01;
 const VERSIONS: u8 = 0x02;
+const STAGED: u8 = 0x03;
 const ESCAPED_ZERO: u8 = 0xff;
 const END: u8 = 0x01;
 const TS_BYTES: usize = 8;
@@ -39,6 +42,24 @@ fn group_key(group: GroupId, kind: u8, extra: usize) -> Vec<u8> {
 /// Key of a group's metadata.
 pub fn meta_key(group: GroupId) -> Bytes {
     group_key(group, 0, 0).into()
+}
+
+/// What all keys of a snapshot of the group begin with, while it is received. The rest is their own key.
+pub fn staged_prefix(group: GroupId) -> Bytes {
+    let mut key = group_key(group, 0, 0);
+    key[0] = STAGED;
+    key.pop();
+    key.into()
+}
+
+/// The record that says that the snapshot is whole. It comes before all of it.
+pub fn staged_end_key(group: GroupId) -> Bytes {
+    [&staged_prefix(group)[..], &[0]].concat().into()
+}
+
+/// Where a key of the snapshot lies until it is whole.
+pub fn staged_key(group: GroupId, key: &[u8]) -> Bytes {
+    [&staged_prefix(group)[..], key].concat().into()
 }
 
 /// What all keys of a group's records of one kind begin with.

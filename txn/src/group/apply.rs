@@ -38,7 +38,7 @@ impl Group {
 
     /// Applies chosen slots, all in one batch with the metadata that vouches for them.
     pub(super) fn apply_chosen(&mut self, cx: &mut Cx, chosen: Vec<Chosen>) -> Result<()> {
-        if self.receiving.is_some() || self.meta.installing {
+        if self.meta.installing {
             // There is no state to apply this to. Once there is, it is handed out again.
             return Ok(());
         }

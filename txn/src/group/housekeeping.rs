@@ -47,7 +47,7 @@ impl Group {
             return Ok(());
         }
         self.next_housekeeping_ns = now + HOUSEKEEPING_NS;
-        self.resend_chunks(cx);
+        self.resend_chunks(cx)?;
         self.beg(cx);
         if self.leading(cx.now).is_ok() {
             self.expire(cx)?;
@@ -185,7 +185,7 @@ impl Group {
     /// not depend on it.
     fn run_sweep(&mut self, cx: &mut Cx) -> Result<()> {
         let Some(cursor) = self.sweep.take() else { return Ok(()) };
-        if self.receiving.is_some() || self.meta.installing {
+        if self.meta.installing {
             return Ok(());
         }
         let mut line = self.meta.gc_line;
@@ -263,7 +263,7 @@ impl Group {
     }
 
     pub(super) fn on_checksum(&mut self, cx: &mut Cx, to: ReplyTo) -> Result<()> {
-        if self.receiving.is_some() || self.meta.installing || self.meta.applied < self.fuzzy_upto {
+        if self.meta.installing || self.meta.applied < self.fuzzy_upto {
             cx.out.refuse(to, GroupError::Unavailable("this replica is receiving a snapshot".into()));
             return Ok(());
         }
@@ -274,7 +274,7 @@ impl Group {
 
     /// A hash of what the replica holds, the same on all that have applied the same slots (I6).
     pub fn checksum(&self, store: &dyn Storage) -> Result<u64> {
-        if self.receiving.is_some() || self.meta.installing || self.meta.applied < self.fuzzy_upto {
+        if self.meta.installing || self.meta.applied < self.fuzzy_upto {
             return Err(super::Stop("this replica is receiving a snapshot".into()));
         }
         let mut hasher = checksum::Hasher64::new();

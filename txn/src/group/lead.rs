@@ -184,7 +184,7 @@ const STALLED_POLL_NS: i64 = 5_000_000;
 impl Group {
     /// Leadership was won, and everything chosen before it is applied.
     pub(super) fn begin_lead(&mut self, cx: &mut Cx, leadership: Leadership) -> super::Result<()> {
-        if self.receiving.is_some() || self.meta.installing {
+        if self.meta.installing {
             // Its state is not the log's: it must not serve, so it gives leadership up again.
             let input = paxos::Input::HandOver { to: None, used: leadership.floor };
             return self.consensus(cx, input);

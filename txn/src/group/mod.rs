@@ -229,6 +229,7 @@ impl Group {
         if let Some(e) = bad {
             return Err(Stop(format!("a prepare record of {}: {e}", meta.group())));
         }
+        let receiving = transfer::Receiving::resumed(me, &meta, store, now)?;
         Ok(Group {
             me,
             paxos: Replica::new(me, options.paxos.clone(), restored, now, rng),
@@ -242,7 +243,7 @@ impl Group {
             held: BTreeMap::new(),
             next_held: 0,
             sending: BTreeMap::new(),
-            receiving: None,
+            receiving,
             sweep: None,
             next_housekeeping_ns: now.mono_ns,
             fuzzy_upto: Slot(0),
@@ -323,6 +324,7 @@ impl Group {
         self.run_readers(cx)?;
         self.answer_wants(cx);
         self.release_held(cx);
+        self.move_staged(cx)?;
         self.housekeeping(cx)?;
         // What housekeeping ended may have let others go on.
         self.settle(cx)?;
@@ -350,6 +352,9 @@ impl Group {
     /// When `pump` wants to be called again, on the monotonic clock.
     pub fn wake_at_ns(&self, now: Now) -> i64 {
         let mut at = self.next_housekeeping_ns;
+        if self.receiving.as_ref().is_some_and(transfer::Receiving::is_moving) {
+            return now.mono_ns;
+        }
         if let Some(paxos) = self.paxos_wake_ns {
             at = at.min(paxos);
         }

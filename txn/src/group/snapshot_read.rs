@@ -85,7 +85,7 @@ impl Group {
 
     fn try_snapshot(&mut self, cx: &mut Cx, reader: &Reader) -> Result<Tried> {
         let to = reader.to;
-        if self.meta.installing || self.receiving.is_some() {
+        if self.meta.installing {
             cx.out.refuse(to, GroupError::Unavailable("this replica is receiving a snapshot".into()));
             return Ok(Tried::Answered);
         }

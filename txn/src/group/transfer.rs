@@ -7,19 +7,31 @@
 //! safe time back, are sent as they were at the beginning; the collection line as it is at the end.
 //!
 //! ```text
-//!   chunk 0: metadata, prepare records     -> the receiver marks itself "installing", durably
-//!   chunk 1..: outcomes, decisions, versions     before anything of its old state goes
-//!   last chunk: metadata                   -> written, flushed, and only then told to Paxos
+//!   chunk 0: metadata, prepare records     -> staged, beside the state
+//!   chunk 1..: outcomes, decisions, versions -> staged
+//!   last chunk: metadata                   -> staged, "whole"; in one batch the replica marks itself
+//!                                             "installing" and drops its old state
+//!                                          -> what is staged is moved to its place
+//!                                          -> flushed, and only then told to Paxos
 //! ```
+//!
+//! The old state stays, and goes on to be applied to, until all of the new one is here. A leader that
+//! has truncated its log sends snapshots to all others at once; if each dropped its state
+//! at the first chunk, and the leader's disk were then lost, the group would be lost with it, though
+//! a majority has its disks. From the batch that drops the old state on, the rest is this replica's own
+//! work, and a restart goes on with it: batches survive a crash in order. It costs a second copy of the group's
+//! state on the disk for as long as it takes.
 
 use bytes::Bytes;
 use paxos::NodeId;
+use paxos::codec::DecodeError;
+use truetime::Now;
 
 use super::{Cx, Group, Result, Stop};
 use crate::keyspace;
 use crate::message::{NodeMessage, SnapshotEnd, SnapshotMessage};
 use crate::meta::GroupMeta;
-use crate::storage::{Batch, Visit};
+use crate::storage::{Batch, Storage, Visit};
 
 /// A transfer to one receiver.
 #[derive(Debug)]
@@ -43,8 +55,57 @@ pub(super) struct Receiving {
     transfer: i64,
     next: u64,
     heard_ns: i64,
+    /// Set when all is here and is moved to its place.
+    moving: Option<Moving>,
     /// Set when all is written and waits for the flush.
     installed: Option<(SnapshotEnd, GroupMeta)>,
+}
+
+/// A snapshot that takes the place of the old state.
+#[derive(Debug)]
+struct Moving {
+    end: SnapshotEnd,
+    meta: GroupMeta,
+    /// The first staged key that is still to be moved.
+    cursor: Vec<u8>,
+}
+
+impl Receiving {
+    /// What a restart has to go on with.
+    pub(super) fn resumed(me: NodeId, meta: &GroupMeta, store: &dyn Storage, now: Now) -> Result<Option<Receiving>> {
+        let group = meta.group();
+        if !meta.installing {
+            return Ok(None);
+        }
+        let Some(record) = store.get(&keyspace::staged_end_key(group))? else { return Ok(None) };
+        let damaged = |why: String| Stop(format!("{group}: the record of a whole snapshot: {why}"));
+        let message = NodeMessage::decode(record).map_err(|e| damaged(e.to_string()))?;
+        let NodeMessage::Snapshot { message: SnapshotMessage::Chunk { last: Some(end), .. }, .. } = message else {
+            return Err(damaged("it is another message".into()));
+        };
+        let moving = Moving::new(end).map_err(|e| damaged(e.to_string()))?;
+        let heard_ns = now.mono_ns;
+        Ok(Some(Receiving { from: me, transfer: 0, next: 0, heard_ns, moving: Some(moving), installed: None }))
+    }
+
+    /// Whether there is something to be moved.
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.is_some()
+    }
+
+    /// Whether it still hangs on its sender.
+    fn is_open(&self) -> bool {
+        self.moving.is_none() && self.installed.is_none()
+    }
+}
+
+impl Moving {
+    fn new(end: SnapshotEnd) -> std::result::Result<Moving, DecodeError> {
+        let meta = GroupMeta { installing: false, ..GroupMeta::decode(end.meta.clone())? };
+        let mut cursor = keyspace::staged_end_key(meta.group()).to_vec();
+        cursor.push(0);
+        Ok(Moving { end, meta, cursor })
+    }
 }
 
 /// The `number` of an acknowledgement that stands for "I have no state of this group".
@@ -61,7 +122,7 @@ const TRANSFER_IDLE_NS: i64 = 10_000_000_000;
 impl Group {
     /// Begins to send a snapshot, unless one is under way.
     pub(super) fn begin_transfer(&mut self, cx: &mut Cx, to: NodeId) -> Result<()> {
-        if self.sending.contains_key(&to) || self.receiving.is_some() || self.meta.installing || to == self.me {
+        if self.sending.contains_key(&to) || self.meta.installing || to == self.me {
             return Ok(());
         }
         if self.split_unflushed.is_some() {
@@ -171,7 +232,9 @@ impl Group {
             let mut meta = sending.meta.clone();
             meta.gc_line = self.meta.gc_line;
             meta.outcomes_before = self.meta.outcomes_before;
-            SnapshotEnd { meta: meta.encode(), read_upto: self.meta.applied, ..sending.end.clone() }
+            // This replica may itself hold versions from beyond what it has applied.
+            let read_upto = self.meta.applied.max(self.fuzzy_upto);
+            SnapshotEnd { meta: meta.encode(), read_upto, ..sending.end.clone() }
         });
         sending.number += 1;
         sending.sent_ns = cx.now.mono_ns;
@@ -193,9 +256,10 @@ impl Group {
     ) -> Result<()> {
         let group = self.meta.group();
         let ack = NodeMessage::Snapshot { group, message: SnapshotMessage::Ack { transfer, number } };
-        let idle = self.receiving.as_ref().is_none_or(|r| {
-            r.installed.is_none() && (r.from == from || cx.now.mono_ns - r.heard_ns >= TRANSFER_IDLE_NS)
-        });
+        let idle = self
+            .receiving
+            .as_ref()
+            .is_none_or(|r| r.is_open() && (r.from == from || cx.now.mono_ns - r.heard_ns >= TRANSFER_IDLE_NS));
         let fresh = self.receiving.as_ref().is_none_or(|r| r.from != from || r.transfer != transfer);
         if number == 0 && fresh && idle {
             let Some(meta) = pairs.first().and_then(|(_, value)| GroupMeta::decode(value.clone()).ok()) else {
@@ -215,45 +279,59 @@ impl Group {
                 cx.out.messages.push((from, ack));
                 return Ok(());
             }
-            self.begin_install(cx, from, transfer, &meta)?;
+            cx.out.notes.push(format!("{group}: receiving a snapshot at {} from {from}", meta.applied));
+            self.drop_staged(cx)?;
+            let heard_ns = cx.now.mono_ns;
+            self.receiving = Some(Receiving { from, transfer, next: 0, heard_ns, moving: None, installed: None });
         }
         let Some(receiving) = &mut self.receiving else { return Ok(()) };
         if receiving.from != from || receiving.transfer != transfer || number > receiving.next {
             return Ok(());
         }
-        if number < receiving.next || receiving.installed.is_some() {
+        if number < receiving.next || !receiving.is_open() {
             cx.out.messages.push((from, ack));
             return Ok(());
         }
         // A peer's bytes: what is not as it should be ends the transfer, and another is asked for.
         let foreign = pairs.iter().any(|(key, _)| !keyspace::belongs_to(key, group));
-        let meta = last.as_ref().map(|end| GroupMeta::decode(end.meta.clone()));
-        if foreign || matches!(&meta, Some(Err(_))) {
+        let whole = last.map(Moving::new);
+        let other = matches!(&whole, Some(Ok(moving)) if moving.meta.group() != group);
+        if foreign || other || matches!(&whole, Some(Err(_))) {
             cx.out.notes.push(format!("{group}: {from} sent a malformed snapshot; it is dropped"));
-            self.receiving = None;
-            return Ok(());
+            return self.drop_staged(cx);
         }
         cx.out.messages.push((from, ack));
         receiving.next += 1;
         receiving.heard_ns = cx.now.mono_ns;
         let mut batch = Batch::default();
         for (key, value) in pairs.into_iter().skip(usize::from(number == 0)) {
-            batch.put(key, value);
-        }
-        if let (Some(end), Some(Ok(meta))) = (last, meta) {
-            batch.put(keyspace::meta_key(group), meta.encode());
-            receiving.installed = Some((end, meta));
-            cx.out.flush_state = true;
+            batch.put(keyspace::staged_key(group, &key), value);
         }
         cx.store.write(batch)?;
-        Ok(())
+        let Some(Ok(moving)) = whole else { return Ok(()) };
+        if self.lead.is_some() || (!self.meta.installing && moving.end.applied <= self.meta.applied) {
+            // It has caught up without it.
+            return self.drop_staged(cx);
+        }
+        self.begin_install(cx, moving)
     }
 
-    /// Marks the replica as being installed and drops its old state, in one batch.
-    fn begin_install(&mut self, cx: &mut Cx, from: NodeId, transfer: i64, meta: &GroupMeta) -> Result<()> {
-        let group = self.meta.group();
-        cx.out.notes.push(format!("{group}: installing a snapshot at {} from {from}", meta.applied));
+    /// Drops what has come of a snapshot, and forgets its sender.
+    fn drop_staged(&mut self, cx: &mut Cx) -> Result<()> {
+        self.receiving = None;
+        let prefix = keyspace::staged_prefix(self.meta.group());
         let mut batch = Batch::default();
+        batch.delete_range(prefix.clone(), keyspace::prefix_end(&prefix));
+        Ok(cx.store.write(batch)?)
+    }
+
+    /// The snapshot is whole: marks the replica as being installed and drops its old state, in one batch.
+    fn begin_install(&mut self, cx: &mut Cx, moving: Moving) -> Result<()> {
+        let group = self.meta.group();
+        cx.out.notes.push(format!("{group}: installing a snapshot at {}", moving.end.applied));
+        let mut batch = Batch::default();
+        let end = SnapshotMessage::Chunk { transfer: 0, number: 0, pairs: Vec::new(), last: Some(moving.end.clone()) };
+        batch.put(keyspace::staged_end_key(group), NodeMessage::Snapshot { group, message: end }.encode());
         self.meta.installing = true;
         batch.put(keyspace::meta_key(group), self.meta.encode());
         for kind in [keyspace::PREPARED, keyspace::OUTCOME, keyspace::DECISION] {
@@ -262,25 +340,56 @@ impl Group {
         }
         // Only the sender's range: what else this replica still counts as its own may have been
         // split off and be another group's by now.
-        let (start, end) = keyspace::version_span(&meta.range.span);
+        let (start, end) = keyspace::version_span(&moving.meta.range.span);
         batch.delete_range(start, end);
         cx.store.write(batch)?;
         self.prepared.clear();
-        self.receiving = Some(Receiving { from, transfer, next: 0, heard_ns: cx.now.mono_ns, installed: None });
+        // Whoever was being sent the old state would get what is left of it.
+        self.sending.clear();
+        self.receiving.as_mut().expect("its last chunk has just come").moving = Some(moving);
         Ok(())
+    }
+
+    /// Moves some of a whole snapshot to its place; the last of it with the metadata that vouch for it.
+    /// A crash in between begins again, and writes the same.
+    pub(super) fn move_staged(&mut self, cx: &mut Cx) -> Result<()> {
+        let group = self.meta.group();
+        let Some(receiving) = &mut self.receiving else { return Ok(()) };
+        let Some(moving) = &mut receiving.moving else { return Ok(()) };
+        let prefix = keyspace::staged_prefix(group);
+        let end = keyspace::prefix_end(&prefix);
+        let (mut batch, mut size, mut rest) = (Batch::default(), 0, None);
+        cx.store.scan(&moving.cursor, &end, false, &mut |key, value| {
+            if size >= CHUNK_BYTES {
+                rest = Some(key.to_vec());
+                return Visit::Stop;
+            }
+            size += key.len() + value.len();
+            batch.put(Bytes::copy_from_slice(&key[prefix.len()..]), Bytes::copy_from_slice(value));
+            Visit::Next
+        })?;
+        if let Some(rest) = rest {
+            moving.cursor = rest;
+        } else {
+            batch.put(keyspace::meta_key(group), moving.meta.encode());
+            batch.delete_range(prefix, end);
+            let moved = receiving.moving.take().expect("looked at above");
+            receiving.installed = Some((moved.end, moved.meta));
+            cx.out.flush_state = true;
+        }
+        Ok(cx.store.write(batch)?)
     }
 
     /// The state store was flushed: an installed snapshot is durable now.
     pub fn state_durable(&mut self, cx: &mut Cx, applied: paxos::Slot) -> Result<()> {
         self.split_unflushed.take_if(|slot| *slot <= applied);
-        if let Some(receiving) = &mut self.receiving {
-            if let Some((end, meta)) = receiving.installed.take_if(|(end, _)| end.applied <= applied) {
+        if self.meta.installing {
+            if let Some(receiving) = &mut self.receiving
+                && let Some((end, meta)) = receiving.installed.take_if(|(end, _)| end.applied <= applied)
+            {
                 self.receiving = None;
                 self.finish_install(cx, end, meta)?;
             }
-            return Ok(());
-        }
-        if self.meta.installing {
             return Ok(());
         }
         self.consensus(cx, paxos::Input::AppliedDurable(applied))
@@ -315,12 +424,14 @@ impl Group {
     pub fn applied(&self) -> paxos::Slot {
         match self.receiving.as_ref().and_then(|r| r.installed.as_ref()) {
             Some((end, _)) => end.applied,
+            // A flush that begins now vouches for no state.
+            None if self.meta.installing => paxos::Slot(0),
             None => self.meta.applied,
         }
     }
 
     /// Sends unacknowledged chunks again, and forgets transfers that nobody wants.
-    pub(super) fn resend_chunks(&mut self, cx: &mut Cx) {
+    pub(super) fn resend_chunks(&mut self, cx: &mut Cx) -> Result<()> {
         let group = self.meta.group();
         let now = cx.now.mono_ns;
         self.sending.retain(|_, s| now - s.acked_ns < TRANSFER_IDLE_NS);
@@ -330,11 +441,15 @@ impl Group {
                 cx.out.messages.push((*to, NodeMessage::Snapshot { group, message: sending.chunk.clone() }));
             }
         }
-        if self.receiving.as_ref().is_some_and(|r| r.installed.is_none() && now - r.heard_ns >= TRANSFER_IDLE_NS) {
+        if self.receiving.as_ref().is_some_and(|r| r.is_open() && now - r.heard_ns >= TRANSFER_IDLE_NS) {
             // The sender is gone; another snapshot will be asked for.
-            self.receiving = None;
+            self.drop_staged(cx)?;
         } else if self.receiving.as_ref().is_some_and(|r| r.installed.is_some()) {
             cx.out.flush_state = true;
         }
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
