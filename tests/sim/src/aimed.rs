@@ -20,7 +20,8 @@
 //!   client: LostAnswer
 //! ```
 //!
-//! Whoever is killed so may lose power too, and comes back within two leases.
+//! Whoever is killed so may lose power too, and comes back within two leases. The disk of a snapshot's
+//! sender may fail with it.
 
 use paxos::{GroupId, Message, NodeId, Payload, Write};
 use rand::RngExt;
@@ -290,6 +291,11 @@ impl World {
     pub(crate) fn strike_down(&mut self, aim: Aim, node: NodeId) {
         self.struck(aim);
         let power_cut = aim == Aim::DecisionWritten || self.aims.rng.random();
+        if aim == Aim::SnapshotSender && self.aims.rng.random() {
+            // Perhaps for good, and its receivers are all that is left.
+            self.halt(node, "its disk fails amid a transfer", power_cut);
+            return;
+        }
         let down = log_uniform(&mut self.aims.rng, MS, 2 * self.swarm.lease_ns);
         self.crash_for(node, power_cut, down);
     }

@@ -29,10 +29,6 @@ use crate::storms::Sequel;
 use crate::world::{Event, World};
 
 const MS: i64 = 1_000_000;
-/// Whether a node may stay away after the faults have ended. Off: a replica that is sent a snapshot drops its
-/// old state before it has the new one, so a sender whose disk is lost amid transfers to all others
-/// takes the group with it (seed 449528191215 of the commit that brought this file).
-const MAY_STAY_AWAY: bool = false;
 
 /// What is wrong with a server's disk, and which disk it is.
 #[derive(Debug, Default)]
@@ -181,9 +177,10 @@ impl World {
         for node in self.swarm.node_ids() {
             let disk = &mut self.server(node).disk;
             (disk.slow_until, disk.stall_ns) = (0, 0);
+            let disk = &self.servers[&node].disk;
             if disk.halted || disk.lost.is_some() {
-                let stays = MAY_STAY_AWAY && self.nemesis.random();
-                if stays && self.spare_nodes() > 0 {
+                let (stays, away) = (self.nemesis.random(), self.servers.len() - self.present().len());
+                if stays && away < (self.servers.len() - 1) / 2 {
                     self.crash(node, false);
                     let disk = &mut self.server(node).disk;
                     (disk.halted, disk.away) = (true, true);
@@ -197,9 +194,9 @@ impl World {
         }
     }
 
-    /// How many more nodes may be away for good, or forget what they promised.
-    fn spare_nodes(&self) -> usize {
-        let gone = self.servers.values().filter(|server| server.disk.away || server.disk.lost.is_some()).count();
+    /// How many more disks may be lost at once.
+    fn spare_disks(&self) -> usize {
+        let gone = self.servers.values().filter(|server| server.disk.lost.is_some()).count();
         let minority = (self.servers.len() - 1) / 2;
         minority.saturating_sub(gone)
     }
@@ -217,7 +214,7 @@ impl World {
 
     fn lose_disk(&mut self, node: NodeId) {
         let heard_of = |other: NodeId| other == node || self.servers[&other].disk.known.contains_key(&node);
-        if self.spare_nodes() == 0 || self.servers[&node].disk.lost.is_some() || !self.swarm.node_ids().all(heard_of) {
+        if self.spare_disks() == 0 || self.servers[&node].disk.lost.is_some() || !self.swarm.node_ids().all(heard_of) {
             return;
         }
         self.shared.counters.hit("a disk was lost");
