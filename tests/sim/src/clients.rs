@@ -1,6 +1,9 @@
 //! Clients: each is connected to one gateway, carries out one plan at a time, and writes down what
 //! it saw. When its gateway is gone, or silent for too long, it connects to another; whether a
 //! commit it had asked for has happened, it then asks by the transaction's name.
+//!
+//! Now and then it walks away from a transaction without a word; or it asks for the status of one whose
+//! ending it was told, which must be that one (I10).
 
 use paxos::NodeId;
 use rand::RngExt;
@@ -113,6 +116,8 @@ pub enum Act {
     Wait(i64),
     /// Call its gateway.
     Call(Call),
+    /// Its connection to this gateway ends; wake it after so long.
+    HangUp(NodeId, i64),
     /// It has nothing to do, ever again.
     Leave,
 }
@@ -155,6 +160,8 @@ enum State {
     /// Before another question about the ending.
     Doubting,
     Asking,
+    /// Asking for what it knows.
+    Verifying(TxnId, Ending),
     Left,
 }
 
@@ -170,8 +177,12 @@ pub struct Client {
     /// Draws plans once the agenda is done.
     draws: bool,
     rng: ChaCha8Rng,
+    /// Draws what only some clients do, and seldom.
+    whims: ChaCha8Rng,
     state: State,
     plan: Option<Plan>,
+    /// The last transaction whose ending it knows.
+    ended: Option<(TxnId, Ending)>,
     tries: u32,
     priority: Option<Priority>,
     attempt: Option<Attempt>,
@@ -183,15 +194,17 @@ const TRIES_MAX: u32 = 40;
 
 impl Client {
     /// A client that draws plans, after those of its agenda.
-    pub fn new(id: u64, gateway: NodeId, agenda: Vec<Plan>, draws: bool, rng: ChaCha8Rng) -> Client {
+    pub fn new(id: u64, gateway: NodeId, agenda: Vec<Plan>, draws: bool, rng: ChaCha8Rng, whims: ChaCha8Rng) -> Client {
         Client {
             id,
             gateway,
             agenda,
             draws,
             rng,
+            whims,
             state: State::Idle,
             plan: None,
+            ended: None,
             tries: 0,
             priority: None,
             attempt: None,
@@ -302,7 +315,30 @@ impl Client {
         let mut attempt = self.attempt.take().expect("a transaction that has begun is written down");
         attempt.ended = now;
         attempt.ending = ending;
+        self.ended = Some((attempt.txn, ending));
         shared.history.attempts.push(attempt);
+    }
+
+    /// Asks for an ending that it knows.
+    fn verify(&mut self, shared: &mut Shared) -> Option<Act> {
+        let (txn, ending) = self.ended.take()?;
+        if !self.draws || shared.closing || !chance(&mut self.whims, 30_000) {
+            return None;
+        }
+        shared.counters.hit("status of a known ending asked");
+        self.state = State::Verifying(txn, ending);
+        Some(Act::Call(Call::Status(txn)))
+    }
+
+    /// Leaves its transaction behind, with its locks: all that its gateway sees is that the connection ends.
+    fn walk_away(&mut self, now: i64, shared: &mut Shared) -> Act {
+        shared.counters.hit("client walked away");
+        self.end(now, Ending::Aborted(None), shared);
+        let gateway = self.gateway;
+        self.reconnect(shared);
+        self.plan = None;
+        self.state = State::Idle;
+        Act::HangUp(gateway, self.whims.random_range(0..=shared.think_max_ns))
     }
 
     fn done(&mut self, shared: &Shared) -> Act {
@@ -350,10 +386,20 @@ impl Actor for Client {
 
     fn wake(&mut self, now: i64, shared: &mut Shared) -> Act {
         match &self.state {
-            State::Idle => self.next_plan(now, shared),
+            State::Idle => match self.verify(shared) {
+                Some(act) => act,
+                None => self.next_plan(now, shared),
+            },
             State::Retrying => self.start(now, shared),
             State::Doubting => self.ask(shared),
-            State::Reading(step) => self.step(*step, shared),
+            State::Reading(step) => {
+                let step = *step;
+                // Without its first plan there would be nothing to read.
+                if self.draws && step > 0 && !self.read_write().is_setup() && chance(&mut self.whims, 2_000) {
+                    return self.walk_away(now, shared);
+                }
+                self.step(step, shared)
+            }
             other => unreachable!("a client waits in no such state: {other:?}"),
         }
     }
@@ -422,6 +468,20 @@ impl Actor for Client {
                     Act::Leave
                 }
             },
+            (State::Verifying(txn, ending), Answer::Status(status)) => {
+                let same = match (ending, status) {
+                    (Ending::Committed(at), TxnStatus::Committed(ts)) => at == ts,
+                    (Ending::Aborted(_), TxnStatus::Aborted) => true,
+                    _ => false,
+                };
+                if !same {
+                    let text = format!("I10: {txn} ended as {ending:?}, and its status is {status:?}");
+                    shared.failure.get_or_insert(text);
+                }
+                shared.counters.hit("status of a known ending confirmed");
+                self.done(shared)
+            }
+            (State::Verifying(..), _) => self.done(shared),
             (State::Asking, _) => {
                 self.state = State::Doubting;
                 Act::Wait(self.rng.random_range(1_000_000..100_000_000))

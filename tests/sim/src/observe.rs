@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use paxos::{GroupId, NodeId, Slot};
-use txn::{NodeMessage, Reply, RequestBody, SnapshotMessage, TwoPhase, TxnId};
+use txn::{NodeMessage, Reply, Request, RequestBody, SnapshotMessage, TwoPhase, TxnId};
 
 use crate::clock::truth;
 use crate::counters::Counters;
@@ -16,6 +16,8 @@ use crate::world::World;
 pub struct Observer {
     /// Who last told each group's coordinator that a transaction is prepared.
     prepared_by: BTreeMap<(TxnId, GroupId), (NodeId, u64)>,
+    /// Transactions whose commit was asked for.
+    asked: BTreeSet<TxnId>,
     /// The last leader of each group.
     leaders: BTreeMap<GroupId, NodeId>,
     /// The hash of each group at each slot.
@@ -48,6 +50,9 @@ impl Observer {
                 if self.prepared_by.get(&(*txn, *group)).is_some_and(|(_, times)| *times > 1) =>
             {
                 counters.hit("in doubt, resolved by inquiry");
+            }
+            NodeMessage::Request(Request { body: RequestBody::Commit { txn, .. }, .. }) if !self.asked.insert(*txn) => {
+                counters.hit("commit asked for again");
             }
             NodeMessage::Snapshot { message: SnapshotMessage::Chunk { last: Some(_), .. }, .. } => {
                 counters.hit("snapshot sent");

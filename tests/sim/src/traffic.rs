@@ -9,6 +9,7 @@ use crate::aimed::Fate;
 use crate::clients::{Act, Answer, Call};
 use crate::clock::truth;
 use crate::desk::{Desk, DeskOut};
+use crate::rng::{chance, log_uniform};
 use crate::server::Parcel;
 use crate::trace::Happened;
 use crate::world::{Event, World};
@@ -178,12 +179,20 @@ impl World {
         match act {
             Act::Leave => {}
             Act::Wait(ns) => self.after(ns, Event::Wake { client }),
+            Act::HangUp(node, ns) => {
+                let incarnation = self.servers[&node].incarnation;
+                self.after(0, Event::HangUp { node, incarnation, client });
+                self.after(ns, Event::Wake { client });
+            }
             Act::Call(call) => {
                 self.trace.record(self.now, Happened::Other(format!("client {client} calls {call:?}")));
                 let mut patience = self.rng.random_range(2..12) * self.swarm.lease_ns;
                 if let Call::Sql(_) = &call {
                     // Long enough, sometimes, to be told by the gateway that it does not know.
                     patience *= 3;
+                }
+                if chance(&mut self.hurry, 4_000) {
+                    patience = log_uniform(&mut self.hurry, 1_000_000, self.swarm.lease_ns);
                 }
                 let seat = self.seats.get_mut(&client).expect("every client has a seat");
                 seat.seq += 1;

@@ -179,6 +179,8 @@ pub struct World {
     pub shared: Shared,
     pub(crate) nemesis: ChaCha8Rng,
     pub(crate) rng: ChaCha8Rng,
+    /// Draws which calls have a deadline that they will hardly meet.
+    pub(crate) hurry: ChaCha8Rng,
     stage: Stage,
     pub(crate) healed: bool,
     /// Which group decides a transaction: whoever sends a commit tells its client that much.
@@ -226,6 +228,7 @@ impl World {
             shared,
             nemesis: stream(seed, 0, Purpose::Nemesis, 0),
             rng: stream(seed, 0, Purpose::World, 0),
+            hurry: stream(seed, 0, Purpose::World, 1),
             stage: Stage::Load,
             healed: false,
             coordinators: BTreeMap::new(),
@@ -265,7 +268,7 @@ impl World {
     fn seat(&mut self, id: u64, agenda: Vec<Plan>, draws: bool) {
         let mut rng = stream(self.seed, 0, Purpose::Client, id);
         let gateway = self.present_or_next(1 + rng.random_range(0..self.swarm.nodes));
-        let client = Client::new(id, gateway, agenda, draws, rng);
+        let client = Client::new(id, gateway, agenda, draws, rng, stream(self.seed, 1, Purpose::Client, id));
         self.sit(id, Box::new(client));
     }
 
