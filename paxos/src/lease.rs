@@ -51,7 +51,7 @@
 
 use std::collections::BTreeMap;
 
-use truetime::{Now, Timestamp};
+use truetime::{Guarantee, Now, Timestamp};
 
 use crate::quorum::Quorum;
 use crate::replica::Role;
@@ -113,7 +113,8 @@ impl LeaseRequest {
 impl Replica {
     /// The vote for another node that forbids a promise to `node`, if it may still hold.
     pub(crate) fn blocking_vote(&self, now: Now, node: NodeId) -> Option<Timestamp> {
-        self.hard.lease.filter(|vote| vote.holder != node && !now.tt.after(vote.until)).map(|vote| vote.until)
+        let vote = self.hard.lease.filter(|_| !self.options.sabotage.breaks(Guarantee::OldLeaseOver));
+        vote.filter(|vote| vote.holder != node && !now.tt.after(vote.until)).map(|vote| vote.until)
     }
 
     /// A leader whose clock is so far beyond its own vote that it was stopped for long, or has leapt.

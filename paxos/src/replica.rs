@@ -202,7 +202,9 @@ impl Replica {
             Role::Leader(leading) if now.trusted => {
                 let began = |l: &Leadership| l.lease_end.minus_ns(self.options.lease_ns);
                 let unchecked = self.options.sabotage.breaks(Guarantee::LeaseOnRead);
-                let held = |l: &Leadership| now.tt.before(l.lease_end) && began(l) <= now.tt.latest;
+                let sure = self.options.sabotage.breaks(Guarantee::LeaseEpsilon);
+                let lasts = |end| if sure { now.tt.earliest < end } else { now.tt.before(end) };
+                let held = |l: &Leadership| lasts(l.lease_end) && began(l) <= now.tt.latest;
                 leading.leadership().filter(|l| held(l) || unchecked)
             }
             _ => None,

@@ -30,6 +30,20 @@ pub enum Guarantee {
     EpochRule,
     /// A prepared transaction is not wounded (I9).
     PreparedIsSafe,
+    /// A leader stops when its lease may have ended, and not when it surely has (I5).
+    LeaseEpsilon,
+    /// Nothing is promised to a candidate while another's lease may last (I5).
+    OldLeaseOver,
+    /// A commit is answered only once its record is chosen (I13).
+    DecisionLogged,
+    /// No write is given a timestamp at or below one that was promised to readers (I12).
+    PromiseKept,
+    /// A snapshot carries the transactions that are prepared (I9).
+    SnapshotWhole,
+    /// The applied index is written together with the data that it vouches for (I6).
+    AppliedWithData,
+    /// A replica whose disk has failed stops (I14).
+    FailureStops,
 }
 
 /// Which guarantee is broken in this run, if one is.

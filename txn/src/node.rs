@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use paxos::{GroupId, NodeId, Slot};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use truetime::{Now, Timestamp};
+use truetime::{Guarantee, Now, Timestamp};
 
 use crate::api::{GroupError, Reply, Request};
 use crate::group::{Cx, Group, NO_REPLICA, Out, Stop};
@@ -186,7 +186,10 @@ impl<S: Storage> Node<S> {
     fn run(&mut self, now: Now, mut work: Work) -> NodeReady {
         let mut ready = NodeReady::default();
         let result = self.run_inputs(now, &mut work, &mut ready);
-        if let Err(Stop(why)) = result {
+        let goes_on = self.options.paxos.sabotage.breaks(Guarantee::FailureStops);
+        if let Err(Stop(why)) = result
+            && !goes_on
+        {
             ready.fatal = Some(why);
             return ready;
         }

@@ -9,18 +9,25 @@
 //!
 //! Changing epsilon cannot break the order: whatever `TT.now().latest` says, `last` only grows (I2).
 
-use truetime::Timestamp;
+use truetime::{Guarantee, Sabotage, Timestamp};
 
 /// One leadership's timestamps.
 #[derive(Clone, Debug)]
 pub struct Timestamps {
     last: Timestamp,
+    /// Promises are forgotten: only where that is done on purpose.
+    forgetful: bool,
 }
 
 impl Timestamps {
     /// For a leader that must stay above `floor`.
     pub fn above(floor: Timestamp) -> Timestamps {
-        Timestamps { last: floor }
+        Timestamps { last: floor, forgetful: false }
+    }
+
+    /// The same, under what is broken on purpose.
+    pub fn sabotaged(self, sabotage: Sabotage) -> Timestamps {
+        Timestamps { forgetful: sabotage.breaks(Guarantee::PromiseKept), ..self }
     }
 
     /// The largest timestamp assigned, served or promised.
@@ -44,7 +51,9 @@ impl Timestamps {
         if ts >= lease_end {
             return false;
         }
-        self.last = self.last.max(ts);
+        if !self.forgetful {
+            self.last = self.last.max(ts);
+        }
         true
     }
 

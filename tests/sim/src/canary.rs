@@ -26,7 +26,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 16] = [
+    pub const ALL: [Canary; 23] = [
         Canary::LyingDisk,
         Canary::SendBeforeSync,
         Canary::ClockBeyondEpsilon,
@@ -43,6 +43,13 @@ impl Canary {
         Canary::Broken(Guarantee::RangeLockEnd),
         Canary::Broken(Guarantee::EpochRule),
         Canary::Broken(Guarantee::PreparedIsSafe),
+        Canary::Broken(Guarantee::LeaseEpsilon),
+        Canary::Broken(Guarantee::OldLeaseOver),
+        Canary::Broken(Guarantee::DecisionLogged),
+        Canary::Broken(Guarantee::PromiseKept),
+        Canary::Broken(Guarantee::SnapshotWhole),
+        Canary::Broken(Guarantee::AppliedWithData),
+        Canary::Broken(Guarantee::FailureStops),
     ];
 
     /// Whether this build can put it in: those in the production code need the feature `canaries`.
@@ -50,10 +57,21 @@ impl Canary {
         cfg!(feature = "canaries") || !matches!(self, Canary::Broken(_))
     }
 
-    /// Whether it shows itself soon enough to be looked for in every test run. The epoch rule matters
-    /// only if a value of a dead leader is chosen behind the start of the next: once in a few hundred seeds.
+    /// It must be found within so many seeds.
+    pub fn seeds_max(self) -> u64 {
+        match self {
+            // It matters only if a value of a dead leader is chosen behind the start of the next.
+            Canary::Broken(Guarantee::EpochRule) => 1_000,
+            // Commit wait covers for it: only that two lead at once gives it away, if the next leader is quick.
+            Canary::Broken(Guarantee::LeaseEpsilon) => 600,
+            Canary::Broken(Guarantee::PrepareDurable) => 300,
+            _ => 60,
+        }
+    }
+
+    /// Whether it shows itself soon enough to be looked for in every test run.
     pub fn is_quick(self) -> bool {
-        self != Canary::Broken(Guarantee::EpochRule)
+        self.seeds_max() <= 300
     }
 
     /// By its name on the command line.
@@ -80,6 +98,13 @@ impl Canary {
             Canary::Broken(Guarantee::RangeLockEnd) => "range-lock-without-end",
             Canary::Broken(Guarantee::EpochRule) => "no-epoch-rule",
             Canary::Broken(Guarantee::PreparedIsSafe) => "prepared-is-wounded",
+            Canary::Broken(Guarantee::LeaseEpsilon) => "lease-without-epsilon",
+            Canary::Broken(Guarantee::OldLeaseOver) => "votes-forgotten",
+            Canary::Broken(Guarantee::DecisionLogged) => "answered-before-logged",
+            Canary::Broken(Guarantee::PromiseKept) => "promise-forgotten",
+            Canary::Broken(Guarantee::SnapshotWhole) => "snapshot-without-prepared",
+            Canary::Broken(Guarantee::AppliedWithData) => "applied-without-data",
+            Canary::Broken(Guarantee::FailureStops) => "failure-ignored",
         }
     }
 }

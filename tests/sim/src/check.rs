@@ -18,7 +18,9 @@ use truetime::Timestamp;
 use txn::{Key, ReadOp, Row, Value};
 
 use crate::clock::truth;
+use crate::counters::Counters;
 use crate::history::{Attempt, Ending, History, SnapshotRead};
+use crate::invariants::{I7, I8, I9, I10, I11, I12, I13};
 use crate::plan::{ACCOUNTS, BALANCE, PHANTOMS, kind_of, list, number};
 use crate::trace::ms_of;
 
@@ -120,24 +122,29 @@ fn name_read(read: &SnapshotRead) -> String {
     )
 }
 
-/// Everything that must hold of a history; the error says what does not.
-pub fn check(history: &History) -> Result<(), String> {
+/// Everything that must hold of a history; the error says what does not, and the counters how often each
+/// invariant was judged.
+pub fn check(history: &History, counters: &mut Counters) -> Result<(), String> {
     for attempt in &history.attempts {
         if attempt.ending == Ending::Open {
             return Err(format!("liveness: never learned the ending of {}", name(attempt)));
         }
     }
-    commit_wait_and_visibility(history)?;
-    real_time_order(history)?;
+    commit_wait_and_visibility(history, counters)?;
+    real_time_order(history, counters)?;
     let oracle = Oracle::of(history)?;
     for attempt in &history.attempts {
         for seen in &attempt.reads {
             match attempt.ending {
                 Ending::Committed(ts) => {
                     let compared = oracle.compare(&seen.ops, &seen.rows, ts.prev());
-                    compared.map_err(|e| format!("serializability: {}: {e}", name(attempt)))?;
+                    compared.map_err(|e| format!("serializability (I11): {}: {e}", name(attempt)))?;
+                    counters.hit(I11);
                 }
-                _ => only_committed_versions(&oracle, attempt, &seen.rows)?,
+                _ => {
+                    only_committed_versions(&oracle, attempt, &seen.rows)?;
+                    counters.hit(I9);
+                }
             }
         }
     }
@@ -147,12 +154,13 @@ pub fn check(history: &History) -> Result<(), String> {
         }
         let compared = oracle.compare(&read.seen.ops, &read.seen.rows, read.read_ts);
         compared.map_err(|e| format!("snapshot (I12): {}: {e}", name_read(read)))?;
+        counters.hit(I12);
     }
-    values(history, &oracle)
+    values(history, &oracle, counters)
 }
 
 /// I8: whatever anyone was told of had surely happened by then.
-fn commit_wait_and_visibility(history: &History) -> Result<(), String> {
+fn commit_wait_and_visibility(history: &History, counters: &mut Counters) -> Result<(), String> {
     let passed = |ts: Timestamp, at: i64| ts < truth(at);
     for attempt in &history.attempts {
         if let Ending::Committed(ts) = attempt.ending
@@ -161,6 +169,7 @@ fn commit_wait_and_visibility(history: &History) -> Result<(), String> {
             return Err(format!("commit wait (I7): answered before its time: {}", name(attempt)));
         }
         for seen in &attempt.reads {
+            counters.hit(I8);
             if let Some(row) = seen.rows.iter().flatten().find(|row| !passed(row.commit_ts, seen.at)) {
                 return Err(format!("visibility (I8): {} saw {} too early", name(attempt), show_row(row)));
             }
@@ -176,7 +185,7 @@ fn commit_wait_and_visibility(history: &History) -> Result<(), String> {
 
 /// I7: acknowledged before invoked means a smaller timestamp; and a strong read sees, of the keys
 /// it reads, everything that was acknowledged or seen by anyone before it was invoked.
-fn real_time_order(history: &History) -> Result<(), String> {
+fn real_time_order(history: &History, counters: &mut Counters) -> Result<(), String> {
     let committed = || {
         history.attempts.iter().filter_map(|a| match a.ending {
             Ending::Committed(ts) => Some((a, ts)),
@@ -189,6 +198,7 @@ fn real_time_order(history: &History) -> Result<(), String> {
     invoked.sort_by_key(|(a, _)| a.invoked);
     let (mut next, mut newest) = (0, None::<(Timestamp, &Attempt)>);
     for (attempt, ts) in invoked {
+        counters.hit(I7);
         while let Some((_, earlier, a)) = ended.get(next).filter(|(at, _, _)| *at < attempt.invoked) {
             if newest.is_none_or(|(ts, _)| *earlier > ts) {
                 newest = Some((*earlier, a));
@@ -222,6 +232,7 @@ fn real_time_order(history: &History) -> Result<(), String> {
         }
     }
     for read in history.snapshots.iter().filter(|read| read.strong) {
+        counters.hit(I7);
         for (key, list) in &known {
             if !read.seen.ops.iter().any(|op| op.span.contains(key)) {
                 continue;
@@ -248,7 +259,7 @@ fn only_committed_versions(oracle: &Oracle, attempt: &Attempt, rows: &[Vec<Row>]
 }
 
 /// The second opinions.
-fn values(history: &History, oracle: &Oracle) -> Result<(), String> {
+fn values(history: &History, oracle: &Oracle, counters: &mut Counters) -> Result<(), String> {
     let mut last_lists: BTreeMap<&Key, Vec<u64>> = BTreeMap::new();
     for (key, versions) in &oracle.versions {
         if let Some(Some(value)) = versions.values().next_back() {
@@ -259,8 +270,9 @@ fn values(history: &History, oracle: &Oracle) -> Result<(), String> {
     for (key, numbers) in last_lists.iter().filter(|(key, _)| kind_of(key) == 'a') {
         for n in numbers {
             *appended.entry(*n).or_default() += 1;
+            counters.hit(I10);
             if appended[n] > 1 {
-                return Err(format!("append: {n} is there twice, in {}", show(key)));
+                return Err(format!("append (I10): {n} is there twice, in {}", show(key)));
             }
         }
     }
@@ -269,8 +281,10 @@ fn values(history: &History, oracle: &Oracle) -> Result<(), String> {
         for write in attempt.writes.iter().filter(|w| kind_of(&w.key) == 'a') {
             let Some(n) = write.value.as_ref().and_then(|value| list(value).last().copied()) else { continue };
             if appended.contains_key(&n) != committed {
-                return Err(format!("append: {n} in {} of {}", show(&write.key), name(attempt)));
+                let promise = if committed { "append, lost (I13)" } else { "append, of no commit (I9)" };
+                return Err(format!("{promise}: {n} in {} of {}", show(&write.key), name(attempt)));
             }
+            counters.hit(if committed { I13 } else { I9 });
         }
     }
     let committed = history.attempts.iter().filter(|a| matches!(a.ending, Ending::Committed(_)));
@@ -363,7 +377,7 @@ mod tests {
     }
 
     fn verdict(attempts: Vec<Attempt>, snapshots: Vec<SnapshotRead>) -> String {
-        check(&History { attempts, snapshots }).err().unwrap_or_default()
+        check(&History { attempts, snapshots }, &mut Counters::default()).err().unwrap_or_default()
     }
 
     #[test]

@@ -143,6 +143,11 @@ impl SimLog {
         Ok(self.durable.clone())
     }
 
+    /// What is durable of each group's log.
+    pub fn durable(&self) -> &BTreeMap<GroupId, GroupLog> {
+        &self.durable
+    }
+
     fn holds(&self, group: GroupId, slot: Option<Slot>) -> bool {
         let log = self.durable.get(&group);
         log.is_some_and(|log| slot.is_none_or(|slot| log.entries.contains_key(&slot)))

@@ -24,6 +24,7 @@ use txn::testing::MemoryStore;
 
 use crate::disk::SimLog;
 use crate::faults::Fault;
+use crate::invariants::I14;
 use crate::rng::{chance, log_uniform};
 use crate::storms::Sequel;
 use crate::world::{Event, World};
@@ -123,6 +124,7 @@ impl World {
     /// somebody has repaired its disk.
     pub(crate) fn halt(&mut self, node: NodeId, why: &str, power_cut: bool) {
         self.note(format!("{node} stops: {why}"));
+        self.shared.counters.hit(I14);
         self.server(node).disk.halted = true;
         self.crash(node, power_cut);
         let stays = chance(&mut self.nemesis, 300_000);

@@ -17,7 +17,8 @@
 //! | `disks`, `storms`, `aimed` | the same, of disks, of many processes, and at the worst moment |
 //! | `plan`, `clients`, `desk` | who uses the cluster, and through what |
 //! | `sql` | those who use it by SQL sessions, and a judge of their own |
-//! | `observe`, `history`, `check` | who watches, at every instant and at the end |
+//! | `observe`, `chosen`, `history`, `check` | who watches, at every instant and at the end |
+//! | [`invariants`] | what they judge, by name |
 //! | [`canary`] | the bugs that prove the above |
 //!
 //! What it leaves out: placement, RocksDB, the wire and the operating system; those
@@ -28,6 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 mod aimed;
 pub mod canary;
 mod check;
+mod chosen;
 mod clients;
 mod clock;
 pub mod counters;
@@ -37,6 +39,7 @@ mod disks;
 mod events;
 mod faults;
 mod history;
+pub mod invariants;
 mod nemesis;
 mod network;
 mod observe;
@@ -90,7 +93,7 @@ pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
     let mut world = World::new(seed, canary, verbose);
     // A node that finds its own invariant broken panics: that is a finding, not the end of the batch.
     let result =
-        catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| judge(&world.shared, world.swarm.epsilon_ns))));
+        catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| judge(&mut world.shared, world.swarm.epsilon_ns))));
     let mut failure = match result {
         Ok(result) => result.err(),
         Err(panic) => {
@@ -123,8 +126,8 @@ pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
     }
 }
 
-fn judge(shared: &clients::Shared, epsilon_ns: i64) -> Result<(), String> {
-    check::check(&shared.history)?;
+fn judge(shared: &mut clients::Shared, epsilon_ns: i64) -> Result<(), String> {
+    check::check(&shared.history, &mut shared.counters)?;
     sql::judge::check(&shared.sql.attempts, epsilon_ns)?;
     events::second_opinion(&shared.history, &shared.sql.attempts)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sim::canary::Canary;
 use sim::counters::Counters;
+use sim::invariants::never_judged;
 use sim::{Outcome, run_with};
 
 const USAGE: &str = "usage: sim --seed N [--verbose] | --seeds COUNT [--from N] | --seconds N [--from N]
@@ -59,8 +60,8 @@ fn unknown(name: &str) -> String {
     format!("no canary {name:?} in this build: there are {}; some need --features canaries", names.join(", "))
 }
 
-/// After so many seeds without a finding, a canary counts as missed.
-const CANARY_SEEDS_MAX: u64 = 600;
+/// So many seeds together must have judged every invariant.
+const JUDGED_WITHIN: u64 = 60;
 
 /// Looks for every canary `times` times, each time from the seed after the last finding.
 #[allow(clippy::print_stdout)] // this is a command-line tool
@@ -75,7 +76,7 @@ fn all_canaries(from: u64, times: u64) -> ExitCode {
             let failure = loop {
                 let outcome = run_with(seed, Some(canary), false);
                 seed += 1;
-                if outcome.failure.is_some() || seed - began >= CANARY_SEEDS_MAX {
+                if outcome.failure.is_some() || seed - began >= canary.seeds_max() {
                     break outcome.failure;
                 }
             };
@@ -146,8 +147,12 @@ fn main() -> ExitCode {
         "{runs} runs, {simulated:.0} simulated seconds and {events} events in {seconds:.1} s: {ratio:.0} times real time"
     );
     print!("{counters}");
-    if failed.is_empty() {
+    let never = if runs >= JUDGED_WITHIN { never_judged(&counters) } else { Vec::new() };
+    if failed.is_empty() && never.is_empty() {
         return ExitCode::SUCCESS;
+    }
+    for name in never {
+        println!("never happened: {name}");
     }
     println!("failed: {failed:?}");
     ExitCode::FAILURE

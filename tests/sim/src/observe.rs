@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use paxos::{GroupId, NodeId, Slot};
 use txn::{NodeMessage, Reply, Request, RequestBody, SnapshotMessage, TwoPhase, TxnId};
 
-use crate::clock::truth;
 use crate::counters::Counters;
+use crate::invariants::{I1, I5, I6, I9};
 use crate::trace::ms_of;
 use crate::world::World;
 
@@ -86,10 +86,13 @@ impl World {
         let hash_now = seen.samples % 250 == 0;
         for server in self.servers.values() {
             let Some(process) = &server.process else { continue };
+            // It asserts that its interval contains true time.
             let now = server.clock.now(now_ns);
+            counters.hit(I1);
             for status in process.node.status(now) {
                 let group = status.range.group;
-                if let Some(end) = status.lease_end.filter(|end| *end > truth(now_ns)) {
+                if let Some(end) = status.lease_end {
+                    counters.hit(I5);
                     if let Some((other, until)) = leases.insert(group, (server.id, end)) {
                         failures.push(format!(
                             "leases (I5): {other} leads {group} until {} and {} until {}",
@@ -115,6 +118,7 @@ impl World {
                         failures.push(format!("replicas (I6): {node} and {me} differ in {group} at {at}"));
                     }
                     if node != server.id {
+                        counters.hit(I6);
                         counters.hit("replicas compared during the run");
                     }
                 }
@@ -125,6 +129,7 @@ impl World {
             }
             seen.groups_max = seen.groups_max.max(groups);
         }
+        failures.extend(self.read_logs().err());
         if let Some(failure) = failures.into_iter().next() {
             self.fail(failure);
         }
@@ -181,6 +186,7 @@ impl World {
             let request = self.ask(*leader, *group, RequestBody::Inspect);
             match self.world_replies.remove(&request) {
                 Some(Reply::Inspection(inspection)) => {
+                    self.shared.counters.hit(I9);
                     for row in inspection.txns {
                         text += &format!("  {group}: transaction {} is {}\n", row.txn, row.state);
                     }

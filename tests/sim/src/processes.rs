@@ -153,6 +153,11 @@ impl World {
         if born {
             return;
         }
+        let failed = self.servers[&id].process.as_ref().is_some_and(|process| process.node.store().write_failed());
+        if failed && ready.fatal.is_none() {
+            self.fail(format!("disks (I14): {id} goes on after a write of its store failed"));
+            return;
+        }
         if let Some(why) = ready.fatal {
             if self.disk_is_bad(id) {
                 self.shared.counters.hit("stopped over its state store");

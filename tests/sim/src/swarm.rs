@@ -333,6 +333,33 @@ impl Swarm {
                 &[Fault::Isolate, Fault::PauseLeader, Fault::Halves, Fault::Kill]
             }
             Guarantee::PreparedIsSafe => &[Fault::Isolate],
+            Guarantee::LeaseEpsilon => {
+                // Uncertainty that is long beside a message, and clocks at both of its ends.
+                self.epsilon_ns = self.lease_ns / 4;
+                self.clock_limit_ns = self.epsilon_ns;
+                (self.network.delay_min_ns, self.network.delay_max_ns) = (MS / 50, MS / 5);
+                self.sync_ns = (MS / 50, MS / 5);
+                self.think_max_ns = MS;
+                self.keys = 2;
+                &[Fault::Isolate, Fault::ClockJump]
+            }
+            Guarantee::OldLeaseOver => {
+                self.think_max_ns = 5 * MS;
+                self.keys = 2;
+                &[Fault::Isolate, Fault::Halves]
+            }
+            Guarantee::DecisionLogged => &[Fault::PowerCutAll, Fault::Isolate, Fault::Kill],
+            Guarantee::PromiseKept => {
+                self.keys = 2;
+                &[Fault::HandOver]
+            }
+            Guarantee::SnapshotWhole => {
+                self.keep_slots = 0;
+                self.flush_max_ns = 50 * MS;
+                &[Fault::LongAbsence, Fault::HandOver, Fault::Isolate]
+            }
+            Guarantee::AppliedWithData => &[Fault::Kill, Fault::PowerCut],
+            Guarantee::FailureStops => &[Fault::DiskFull, Fault::StateRot, Fault::Kill],
         }
     }
 

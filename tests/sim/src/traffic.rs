@@ -70,6 +70,7 @@ impl World {
                 continue;
             }
             self.trace.record(self.now, Happened::Sent(id, to, bytes.clone()));
+            self.vouched(id, &message);
             for at in self.network.arrivals(self.now, id, to) {
                 self.at(at, Event::Deliver { from: id, to, bytes: bytes.clone() });
             }

@@ -24,6 +24,7 @@ use txn::{NodeInput, Reply, TxnId};
 
 use crate::aimed::Aims;
 use crate::canary::Canary;
+use crate::chosen::ChosenLogs;
 use crate::clients::{Actor, Answer, Call, Client, Shared, final_reads};
 use crate::counters::Counters;
 use crate::history::History;
@@ -197,6 +198,7 @@ pub struct World {
     /// Answers to the world's own requests.
     pub(crate) world_replies: BTreeMap<u64, Reply>,
     pub(crate) observer: Observer,
+    pub(crate) chosen: ChosenLogs,
     pub(crate) aims: Aims,
 }
 
@@ -240,6 +242,7 @@ impl World {
             next_world_request: WORLD_REQUEST,
             world_replies: BTreeMap::new(),
             observer: Observer::default(),
+            chosen: ChosenLogs::default(),
             aims: Aims::new(swarm.aims.clone(), swarm.aims_every_ns, seed),
             swarm,
         };

@@ -1,7 +1,7 @@
 //! Applying the log: what every replica does with a chosen record, alike.
 
 use paxos::{Ballot, Chosen, Event, Payload, Slot};
-use truetime::Timestamp;
+use truetime::{Guarantee, Timestamp};
 
 use super::{Cx, Group, Result, Stop};
 use crate::command::Command;
@@ -65,7 +65,13 @@ impl Group {
         if applied.is_empty() {
             return Ok(());
         }
-        batch.put(keyspace::meta_key(self.meta.group()), self.meta.encode());
+        let meta_key = keyspace::meta_key(self.meta.group());
+        if self.breaks(Guarantee::AppliedWithData) {
+            let mut alone = Batch::default();
+            alone.put(meta_key.clone(), self.meta.encode());
+            cx.store.write(alone)?;
+        }
+        batch.put(meta_key, self.meta.encode());
         cx.store.write(batch)?;
         while let Some(entry) = self.promises.first_entry() {
             if *entry.key() > self.meta.applied {

@@ -18,6 +18,7 @@ use super::lead::{Proposal, State, Waiting};
 use super::{Cx, Group, ReplyTo, Result, until_after};
 use crate::api::{AbortReason, CommitTiming, GroupError, Reply, TxnStatus};
 use crate::command::Command;
+use crate::ready::Outgoing;
 use crate::types::{LockMode, Mutation, Priority, Span, TxnId};
 
 /// A commit, as asked.
@@ -180,7 +181,7 @@ impl Group {
                     _ => CommitTiming::default(),
                 };
                 let reply = Reply::Committed { commit_ts, timing };
-                self.hold(cx, commit_ts, crate::ready::Outgoing { to: to.node, id: to.id, reply, lease_end: None });
+                self.hold(cx, commit_ts, Outgoing { to: to.node, id: to.id, reply, lease_end: None });
             }
         }
     }
@@ -198,6 +199,7 @@ impl Group {
     /// within the lease.
     pub(super) fn try_commit(&mut self, cx: &mut Cx, txn: TxnId) {
         let leadership = self.leading(cx.now);
+        let early = self.breaks(Guarantee::DecisionLogged);
         let lead = self.lead();
         let Some(active) = lead.txns.get_mut(&txn) else { return };
         let State::Commit(commit) = &mut active.state else { return };
@@ -226,6 +228,13 @@ impl Group {
             lead.locks.protect(txn);
             let Some(State::Commit(commit)) = lead.txns.get_mut(&txn).map(|a| &mut a.state) else { return };
             commit.ts = Some(ts);
+            if early {
+                let reply = Reply::Committed { commit_ts: ts, timing: commit.timing(cx.now) };
+                for to in std::mem::take(&mut commit.reply) {
+                    let outgoing = Outgoing { to: to.node, id: to.id, reply: reply.clone(), lease_end: None };
+                    self.hold(cx, ts, outgoing);
+                }
+            }
         } else {
             // The timestamp is used up, which does no harm; the writes are kept for the next try.
             let Command::Commit { writes, .. } = command else { unreachable!("made above") };

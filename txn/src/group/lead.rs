@@ -193,7 +193,7 @@ impl Group {
         let mut lead = Lead {
             ballot: leadership.ballot,
             preferred_away_ns: cx.now.mono_ns,
-            ts: Timestamps::above(floor),
+            ts: Timestamps::above(floor).sabotaged(self.paxos.sabotage()),
             locks: LockTable::new(),
             txns: BTreeMap::new(),
             waiting: BTreeMap::new(),

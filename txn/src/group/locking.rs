@@ -113,7 +113,7 @@ impl Group {
                 wait_ns: cx.now.mono_ns - arrived_ns,
             };
             let lease_end = self.leading(cx.now).ok().map(|l| l.lease_end);
-            let lease_end = lease_end.filter(|_| !self.breaks(Guarantee::LeaseOnRead));
+            let lease_end = self.sealed_by(cx.now, lease_end);
             self.hold(cx, newest, Outgoing { to: to.node, id: to.id, reply, lease_end });
         } else {
             self.lead().waiting.insert(token, Waiting::Read { to, request, arrived_ns });

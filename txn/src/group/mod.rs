@@ -395,6 +395,13 @@ impl Group {
         self.paxos.sabotage().breaks(guarantee)
     }
 
+    /// Until when an answer that rests on this lease may leave (I5).
+    fn sealed_by(&self, now: Now, lease_end: Option<Timestamp>) -> Option<Timestamp> {
+        let slack_ns = if self.breaks(Guarantee::LeaseEpsilon) { now.tt.width_ns() as i64 } else { 0 };
+        let end = lease_end.filter(|_| !self.breaks(Guarantee::LeaseOnRead));
+        end.map(|end| end.plus_ns(slack_ns))
+    }
+
     /// Whether every span lies in this group's range.
     fn covers<'s>(&self, mut spans: impl Iterator<Item = &'s Span>) -> bool {
         spans.all(|span| self.meta.range.span.covers(span))

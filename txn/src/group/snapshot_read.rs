@@ -122,7 +122,7 @@ impl Group {
         }
         let wait_ns = cx.now.mono_ns - reader.arrived_ns;
         let reply = Reply::Rows { results, leadership: None, read_ts: Some(at), wait_ns };
-        let lease_end = lease_end.filter(|_| !self.breaks(Guarantee::LeaseOnRead));
+        let lease_end = self.sealed_by(cx.now, lease_end);
         self.hold(cx, newest, Outgoing { to: to.node, id: to.id, reply, lease_end });
         Ok(Tried::Answered)
     }

@@ -25,7 +25,7 @@
 use bytes::Bytes;
 use paxos::NodeId;
 use paxos::codec::DecodeError;
-use truetime::Now;
+use truetime::{Guarantee, Now};
 
 use super::{Cx, Group, Result, Stop};
 use crate::keyspace;
@@ -135,7 +135,8 @@ impl Group {
         let group = self.meta.group();
         let transfer = cx.now.mono_ns;
         let mut pairs = vec![(keyspace::meta_key(group), self.meta.encode())];
-        for (txn, prepared) in &self.prepared {
+        let whole = !self.breaks(Guarantee::SnapshotWhole);
+        for (txn, prepared) in self.prepared.iter().filter(|_| whole) {
             pairs.push((keyspace::record_key(group, keyspace::PREPARED, *txn), prepared.encode()));
         }
         let end = SnapshotEnd {

@@ -22,6 +22,8 @@ pub struct MemoryStore {
     /// Records that hold a wrong bit: their key, value and checksum, as they would now be read.
     rotten: BTreeMap<Bytes, Vec<u8>>,
     fail_next_write: bool,
+    /// A write has failed: whoever asked for it must not go on.
+    write_failed: bool,
     written: u64,
     flushed: u64,
 }
@@ -70,7 +72,7 @@ impl MemoryStore {
         self.unflushed.clear();
         self.written = 0;
         self.flushed = 0;
-        self.fail_next_write = false;
+        (self.fail_next_write, self.write_failed) = (false, false);
     }
 
     /// The next write fails, as on a full or broken disk.
@@ -98,7 +100,7 @@ impl MemoryStore {
     /// Every record holds again what was written, and writes succeed.
     pub fn mend(&mut self) {
         self.rotten.clear();
-        self.fail_next_write = false;
+        (self.fail_next_write, self.write_failed) = (false, false);
     }
 
     /// Whether a record holds a wrong bit.
@@ -113,6 +115,11 @@ impl MemoryStore {
             return Ok(());
         }
         Err(StorageError(format!("the checksum of record {} does not match", key.escape_ascii())))
+    }
+
+    /// Whether a write has failed since the store was last opened or mended.
+    pub fn write_failed(&self) -> bool {
+        self.write_failed
     }
 
     /// How many keys there are.
@@ -179,6 +186,7 @@ impl Storage for MemoryStore {
 
     fn write(&mut self, batch: Batch) -> Result<(), StorageError> {
         if std::mem::take(&mut self.fail_next_write) {
+            self.write_failed = true;
             return Err(StorageError("injected failure".into()));
         }
         let mut undo = Undo::new();
