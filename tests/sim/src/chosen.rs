@@ -46,7 +46,8 @@ impl ChosenLogs {
     fn read(&mut self, node: NodeId, group: GroupId, log: &GroupLog, counters: &mut Counters) -> Result<(), String> {
         let read = self.read.entry((node, group)).or_default();
         let known = self.groups.entry(group).or_default();
-        let from = (*read).min(log.hard.chosen);
+        // What is called truncated may still be there, and be of an older leadership: nobody reads it.
+        let from = (*read).min(log.hard.chosen).max(log.hard.truncated);
         let new = log.entries.range(Slot(from.0 + 1)..).map(|(_, entry)| entry);
         for entry in new.take_while(|entry| entry.slot <= log.hard.chosen) {
             let (first, value) = known.values.entry(entry.slot).or_insert_with(|| (node, entry.clone()));

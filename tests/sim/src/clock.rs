@@ -24,6 +24,12 @@ pub struct SimClock {
     offset_ns: i64,
     drift_ppm: i64,
     drawn_at: i64,
+    /// It is on the other side every second time of this length; never if 0.
+    strobe_ns: i64,
+    /// The bound is this part of what it may be.
+    epsilon_permille: i64,
+    /// The bound grows for so long, from an eighth of itself, and falls; it stays if 0.
+    sawtooth_ns: i64,
     mono_origin_ns: i64,
     mono_ppm: i64,
     started_at: i64,
@@ -41,6 +47,9 @@ impl SimClock {
             offset_ns: 0,
             drift_ppm: 0,
             drawn_at: 0,
+            strobe_ns: 0,
+            epsilon_permille: 1_000,
+            sawtooth_ns: 0,
             mono_origin_ns: 0,
             mono_ppm: 0,
             started_at: 0,
@@ -61,7 +70,46 @@ impl SimClock {
             _ => self.rng.random_range(-limit..=limit),
         };
         self.drift_ppm = self.rng.random_range(-200..=200);
-        self.drawn_at = at;
+        (self.drawn_at, self.strobe_ns) = (at, 0);
+    }
+
+    /// Its bound is a sawtooth of this length.
+    pub fn set_sawtooth(&mut self, ns: i64) {
+        self.sawtooth_ns = ns;
+    }
+
+    /// Its bound is this part of what it may be.
+    pub fn set_epsilon_permille(&mut self, permille: i64) {
+        self.epsilon_permille = permille;
+    }
+
+    /// It jumps to the other side of true time, and back, each after so long.
+    pub fn strobe(&mut self, ns: i64) {
+        self.strobe_ns = ns;
+    }
+
+    /// It advances by so many nanoseconds in a thousandth of a second, until it is at an end of its bound.
+    pub fn run_at(&mut self, at: i64, ns_per_ms: i64) {
+        self.offset_ns = self.offset(at);
+        (self.drift_ppm, self.drawn_at, self.strobe_ns) = (ns_per_ms - 1_000_000, at, 0);
+    }
+
+    /// How far it is from true time.
+    fn offset(&self, at: i64) -> i64 {
+        let drifted = self.offset_ns + (at - self.drawn_at) * self.drift_ppm / 1_000_000;
+        let offset = drifted.clamp(-self.limit_ns, self.limit_ns);
+        let other_side = self.strobe_ns > 0 && (at - self.drawn_at) / self.strobe_ns % 2 == 1;
+        if other_side { -offset } else { offset }
+    }
+
+    /// In millionths: how much of its bound there is now, and so of its offset.
+    fn scale_ppm(&self, at: i64) -> i64 {
+        let whole = self.epsilon_permille * 1_000;
+        if self.sawtooth_ns == 0 {
+            return whole;
+        }
+        let grown = at % self.sawtooth_ns * 1_000 / self.sawtooth_ns;
+        whole / 8 + whole * 7 / 8 * grown / 1_000
     }
 
     /// The process starts: the wall clock may stand anywhere within its bound, and the monotonic
@@ -75,9 +123,10 @@ impl SimClock {
 
     /// What the node's clock says.
     pub fn now(&self, at: i64) -> Now {
-        let drifted = self.offset_ns + (at - self.drawn_at) * self.drift_ppm / 1_000_000;
-        let offset = drifted.clamp(-self.limit_ns, self.limit_ns);
-        let tt = Interval::around(truth(at + offset), self.epsilon_ns);
+        let scale_ppm = self.scale_ppm(at);
+        let offset = self.offset(at) * scale_ppm / 1_000_000;
+        let epsilon_ns = self.epsilon_ns * scale_ppm / 1_000_000;
+        let tt = Interval::around(truth(at + offset), epsilon_ns);
         assert!(self.limit_ns > self.epsilon_ns || tt.contains(truth(at)), "the simulated clock breaks its promise");
         let run = at - self.started_at;
         let mono_ns = self.mono_origin_ns + run + run * self.mono_ppm / 1_000_000;
@@ -101,8 +150,14 @@ mod tests {
     fn the_interval_contains_true_time_and_timers_are_not_early() {
         let mut clock = SimClock::new(1_000, 1_000, stream(1, 1, Purpose::Clock, 0));
         for at in (0..20_000_000_000).step_by(7_777_777) {
-            if at % 5 == 0 {
-                clock.redraw(at);
+            match at % 9 {
+                0 => clock.redraw(at),
+                2 => clock.run_at(at, 0),
+                4 => clock.run_at(at, 2_000_000),
+                5 => clock.strobe(3_000_000),
+                6 => clock.set_epsilon_permille(50 + at % 950),
+                8 => clock.set_sawtooth(at % 2 * 40_000_000),
+                _ => {}
             }
             let now = clock.now(at);
             assert!(now.tt.contains(truth(at)));

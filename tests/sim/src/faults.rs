@@ -18,6 +18,8 @@
 //! | `ClockJump`, `Distrust` | clocks jump within their bound; a clock does not trust itself |
 //! | `HandOver`, `Split` | no faults, but they happen in the midst of them |
 //!
+//! Those of links and clocks are described in `partitions`.
+//!
 //! Those of `aimed` wait for a moment instead of a time; each is described there.
 
 /// A fault that a run may contain.
@@ -75,6 +77,26 @@ pub enum Fault {
     KillAll,
     /// A majority stops for a while.
     PauseMajority,
+    /// Each node hears its neighbours only.
+    Ring,
+    /// Two halves hear one node between them.
+    Bridge,
+    /// Some messages of one group do not arrive.
+    OneGroup,
+    /// Links of a node are slow for a while.
+    SlowLinks,
+    /// A link delivers nothing, and then everything.
+    Stall,
+    /// Clients do not reach a gateway.
+    ClientsCut,
+    /// A wall clock stands still.
+    Freeze,
+    /// A wall clock runs twice as fast.
+    Race,
+    /// A wall clock jumps to and fro.
+    Strobe,
+    /// A clock's bound becomes another.
+    EpsilonChange,
 }
 
 impl Fault {
@@ -92,6 +114,13 @@ impl Fault {
     /// Those of several processes, or of one several times.
     pub const PROCESSES: [Fault; 5] =
         [Fault::RestartStorm, Fault::RollingRestart, Fault::KillMinority, Fault::KillAll, Fault::PauseMajority];
+
+    /// Those between nodes, and between clients and gateways.
+    pub const LINKS: [Fault; 6] =
+        [Fault::Ring, Fault::Bridge, Fault::OneGroup, Fault::SlowLinks, Fault::Stall, Fault::ClientsCut];
+
+    /// Those of clocks, within their bounds.
+    pub const CLOCKS: [Fault; 4] = [Fault::Freeze, Fault::Race, Fault::Strobe, Fault::EpsilonChange];
 
     /// The first ones, which each seed draws first.
     pub const ALL: [Fault; 14] = [
@@ -140,6 +169,16 @@ impl Fault {
             Fault::KillMinority => "fault: kill of a minority",
             Fault::KillAll => "fault: kill of all",
             Fault::PauseMajority => "fault: pause of a majority",
+            Fault::Ring => "fault: ring",
+            Fault::Bridge => "fault: bridge",
+            Fault::OneGroup => "fault: partition of one group",
+            Fault::SlowLinks => "fault: slow links",
+            Fault::Stall => "fault: stalled link",
+            Fault::ClientsCut => "fault: clients cut off",
+            Fault::Freeze => "fault: clock frozen",
+            Fault::Race => "fault: clock races",
+            Fault::Strobe => "fault: clock strobe",
+            Fault::EpsilonChange => "fault: epsilon changed",
         }
     }
 }

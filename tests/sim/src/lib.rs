@@ -43,6 +43,7 @@ pub mod invariants;
 mod nemesis;
 mod network;
 mod observe;
+mod partitions;
 mod plan;
 mod processes;
 mod rng;

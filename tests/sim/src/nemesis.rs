@@ -110,6 +110,8 @@ impl World {
             }
             Fault::Split => self.split(node),
             fault if Fault::DISKS.contains(&fault) => self.strike_disk(fault, node),
+            fault if Fault::LINKS.contains(&fault) => self.strike_links(fault, node, cut),
+            fault if Fault::CLOCKS.contains(&fault) => self.strike_clock(fault, node),
             fault => self.strike_processes(fault, node),
         }
     }
@@ -126,7 +128,7 @@ impl World {
         self.pause(node, ns);
     }
 
-    fn cut_for(&mut self, links: Vec<(NodeId, NodeId)>, ns: i64) {
+    pub(crate) fn cut_for(&mut self, links: Vec<(NodeId, NodeId)>, ns: i64) {
         self.note(format!("cut for {} ms: {links:?}", ns / MS));
         self.network.cut(&links);
         self.after(ns, Event::Mend { links });
@@ -151,7 +153,7 @@ impl World {
     }
 
     fn split(&mut self, heir: NodeId) {
-        if self.next_group >= 12 {
+        if self.next_group >= 14 {
             return;
         }
         let kind = *pick(&mut self.nemesis, &['a', 'b', 'p', 'r', 's']);

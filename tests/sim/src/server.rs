@@ -77,6 +77,8 @@ impl Server {
     /// A server that has never run.
     pub fn new(id: NodeId, seed: u64, swarm: &Swarm) -> Server {
         let clock_rng = stream(seed, id.0, Purpose::Clock, 0);
+        let mut clock = SimClock::new(swarm.epsilon_ns, swarm.clock_limit_ns, clock_rng);
+        clock.set_sawtooth(swarm.sawtooth_ns);
         Server {
             id,
             incarnation: 0,
@@ -86,7 +88,7 @@ impl Server {
             pauses: 0,
             log: SimLog::default(),
             store: Some(MemoryStore::default()),
-            clock: SimClock::new(swarm.epsilon_ns, swarm.clock_limit_ns, clock_rng),
+            clock,
             disk: DiskHealth::default(),
             disk_rng: stream(seed, id.0, Purpose::Disk, 0),
             cpu_rng: stream(seed, id.0, Purpose::Cpu, 0),

@@ -16,7 +16,7 @@ use txn::{NodeOptions, RangeDescriptor, Span};
 use crate::aimed::Aim;
 use crate::canary::Canary;
 use crate::faults::Fault;
-use crate::network::NetworkOptions;
+use crate::network::{NetworkOptions, Spread};
 use crate::plan::Kind;
 use crate::rng::{Purpose, chance, log_uniform, pick, stream};
 use crate::sql::programs;
@@ -48,6 +48,10 @@ pub struct Swarm {
     pub epsilon_ns: i64,
     /// How far from true time the clocks really are; `epsilon_ns` unless a canary is on.
     pub clock_limit_ns: i64,
+    /// The clocks' bound is a sawtooth of this length; 0: it is constant.
+    pub sawtooth_ns: i64,
+    /// So many groups at the start; 0: as the ranges are drawn.
+    pub groups_wanted: usize,
     /// Clients.
     pub clients: u64,
     /// Transactions that all clients together start at most.
@@ -121,6 +125,8 @@ impl Swarm {
             loss_ppm: rare(rng),
             duplicate_ppm: rare(rng),
             in_order: rng.random_range(0..3) == 0,
+            spread: Spread::Even,
+            uneven_ns: 0,
         };
         let sync_min_ns = log_uniform(rng, 20_000, 3 * MS);
 
@@ -146,6 +152,8 @@ impl Swarm {
             lease_ns,
             epsilon_ns,
             clock_limit_ns: epsilon_ns,
+            sawtooth_ns: 0,
+            groups_wanted: 0,
             clients: rng.random_range(2..=12),
             plans_max: 4_000,
             think_max_ns: log_uniform(rng, MS, 100 * MS),
@@ -173,6 +181,7 @@ impl Swarm {
         };
         if !calm && canary.is_none() {
             swarm.draw_more_faults(&mut stream(seed, 0, Purpose::Swarm, 3));
+            swarm.draw_surroundings(&mut stream(seed, 0, Purpose::Swarm, 4));
         }
         // A stream of its own, so that the rest of a seed is the same with SQL and without.
         let sql_rng = &mut stream(seed, 0, Purpose::Swarm, 1);
@@ -196,6 +205,28 @@ impl Swarm {
         if rng.random_range(0..3) > 0 {
             self.aims.extend(Aim::ALL.into_iter().filter(|_| rng.random_range(0..3) == 0));
             self.aims_every_ns = log_uniform(rng, self.lease_ns / 8, self.lease_ns);
+        }
+    }
+
+    /// What the first draws leave out of networks, clocks and sizes.
+    fn draw_surroundings(&mut self, rng: &mut ChaCha8Rng) {
+        for fault in Fault::LINKS.into_iter().chain(Fault::CLOCKS) {
+            if rng.random_range(0..4) == 0 {
+                self.faults.push((fault, rng.random_range(1..7)));
+            }
+        }
+        self.network.spread = *pick(rng, &[Spread::Even, Spread::Tail, Spread::Two]);
+        if rng.random_range(0..3) == 0 {
+            self.network.uneven_ns = log_uniform(rng, 20_000, 5 * MS);
+        }
+        if rng.random_range(0..4) == 0 {
+            self.sawtooth_ns = log_uniform(rng, 5 * MS, 2_000 * MS);
+        }
+        if rng.random_range(0..8) == 0 {
+            self.nodes = *pick(rng, &[4, 6, 7]);
+        }
+        if rng.random_range(0..6) == 0 {
+            self.groups_wanted = rng.random_range(7..=10);
         }
     }
 
@@ -235,7 +266,8 @@ impl Swarm {
 
     fn draw_ranges(&mut self, rng: &mut ChaCha8Rng) {
         let mut bounds: Vec<u8> = (1..=9).collect();
-        let groups = rng.random_range(1..=6);
+        let drawn = rng.random_range(1..=6);
+        let groups = if self.groups_wanted > 0 { self.groups_wanted } else { drawn };
         while bounds.len() > groups - 1 {
             bounds.remove(rng.random_range(0..bounds.len()));
         }

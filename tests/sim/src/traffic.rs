@@ -9,6 +9,7 @@ use crate::aimed::Fate;
 use crate::clients::{Act, Answer, Call};
 use crate::clock::truth;
 use crate::desk::{Desk, DeskOut};
+use crate::partitions::group_of;
 use crate::rng::{chance, log_uniform};
 use crate::server::Parcel;
 use crate::trace::Happened;
@@ -71,6 +72,11 @@ impl World {
             }
             self.trace.record(self.now, Happened::Sent(id, to, bytes.clone()));
             self.vouched(id, &message);
+            let group = group_of(&message);
+            if group.is_some_and(|group| self.network.is_group_cut(self.now, id, to, group)) {
+                self.shared.counters.hit("message of a cut group lost");
+                continue;
+            }
             for at in self.network.arrivals(self.now, id, to) {
                 self.at(at, Event::Deliver { from: id, to, bytes: bytes.clone() });
             }
@@ -161,6 +167,12 @@ impl World {
         if seat.seq != seq || seat.waiting.is_none() {
             return;
         }
+        let gateway = seat.waiting.map(|(node, _)| node);
+        if !matches!(answer, Answer::Broken) && gateway.is_some_and(|node| self.network.are_clients_cut(self.now, node))
+        {
+            self.shared.counters.hit("answer lost on the way to its client");
+            return self.break_off(client, seq);
+        }
         seat.waiting = None;
         let text = format!("client {client} is answered: {}", answer.describe());
         self.trace.record(self.now, Happened::Other(text));
@@ -174,6 +186,12 @@ impl World {
         let seat = self.seats.get_mut(&client).expect("looked up above");
         let act = seat.client.answer(self.now, answer, &mut self.shared);
         self.act(client, act);
+    }
+
+    /// A client notices, sooner or later, that its connection is gone.
+    fn break_off(&mut self, client: u64, seq: u64) {
+        let delay = self.rng.random_range(0..2 * self.swarm.lease_ns);
+        self.after(delay, Event::Answer { client, seq, answer: Answer::Broken });
     }
 
     pub(crate) fn act(&mut self, client: u64, act: Act) {
@@ -204,7 +222,12 @@ impl World {
                 let incarnation = self.servers[&node].incarnation;
                 self.seats.get_mut(&client).expect("as above").waiting = Some((node, incarnation));
                 let delay = self.rng.random_range(0..100_000);
-                self.after(delay, Event::Call { node, incarnation, client, seq, call });
+                if self.network.are_clients_cut(self.now, node) {
+                    self.shared.counters.hit("call lost on the way to its gateway");
+                    self.break_off(client, seq);
+                } else {
+                    self.after(delay, Event::Call { node, incarnation, client, seq, call });
+                }
                 // Without faults everyone has the time to wait.
                 if !self.swarm.is_calm() {
                     self.after(patience, Event::GiveUp { client, seq });
