@@ -188,10 +188,14 @@ impl World {
         self.act(client, act);
     }
 
-    /// A client notices, sooner or later, that its connection is gone.
+    /// A client notices, sooner or later, that its connection is gone, and so does its gateway.
     fn break_off(&mut self, client: u64, seq: u64) {
-        let delay = self.rng.random_range(0..2 * self.swarm.lease_ns);
-        self.after(delay, Event::Answer { client, seq, answer: Answer::Broken });
+        let (one, other) = (self.rng.random_range(0..2 * self.swarm.lease_ns), self.rng.random_range(0..1_000_000));
+        let waiting = self.seats.get(&client).and_then(|seat| seat.waiting);
+        if let Some((node, incarnation)) = waiting {
+            self.after(one, Event::HangUp { node, incarnation, client });
+        }
+        self.after(one + other, Event::Answer { client, seq, answer: Answer::Broken });
     }
 
     pub(crate) fn act(&mut self, client: u64, act: Act) {
