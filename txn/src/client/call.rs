@@ -5,6 +5,9 @@
 //! request was executed: only requests that are safe to repeat go through here. Every copy has
 //! its own number; all of them are remembered, because a late answer to an early copy may be
 //! final.
+//!
+//! Silence is cut short when the gateway learns that another node leads the group now: a leader that was
+//! killed or cut off never answers, and its successor is known long before `request_timeout_ns` is over.
 
 use std::collections::BTreeSet;
 
@@ -36,6 +39,8 @@ struct Flight {
     id: u64,
     node: NodeId,
     deadline_ns: i64,
+    /// When to look whether the node leads still; never for a fixed node.
+    look_ns: i64,
 }
 
 impl Call {
@@ -76,15 +81,34 @@ impl Call {
         if overdue {
             self.lost(now, gw);
         }
+        let moved = self.moved(now, gw);
         if !self.finished && self.flight.is_none() && self.not_before_ns <= now.mono_ns {
             let id = gw.request_id();
             let node = self.node.unwrap_or_else(|| gw.router.leader(self.group));
             let deadline_ns = now.mono_ns.saturating_add(gw.options.request_timeout_ns);
-            self.flight = Some(Flight { id, node, deadline_ns });
+            let look_ns = if self.node.is_some() { i64::MAX } else { gw.look_at_ns(now) };
+            self.flight = Some(Flight { id, node, deadline_ns, look_ns });
             self.sent.insert(id);
             sends.push((node, Request { id, group: self.group, body: self.body.clone() }));
         }
-        overdue
+        overdue || moved
+    }
+
+    /// Gives the present copy up if another node leads the group now. The next one is sent by the next poll:
+    /// the caller may not want it any more.
+    fn moved(&mut self, now: Now, gw: &Gateway) -> bool {
+        let Some(flight) = &mut self.flight else { return false };
+        if flight.look_ns > now.mono_ns {
+            return false;
+        }
+        flight.look_ns = gw.look_at_ns(now);
+        if !gw.leads_elsewhere(self.group, flight.node) {
+            return false;
+        }
+        self.flight = None;
+        self.unanswered = true;
+        self.not_before_ns = now.mono_ns.saturating_add(1);
+        true
     }
 
     /// The copy got no answer. Says whether it was the present one.
@@ -130,7 +154,7 @@ impl Call {
     pub fn wake_at_ns(&self) -> Option<i64> {
         match (self.finished, self.flight) {
             (true, _) => None,
-            (_, Some(flight)) => Some(flight.deadline_ns),
+            (_, Some(flight)) => Some(flight.deadline_ns.min(flight.look_ns)),
             _ => Some(self.not_before_ns),
         }
     }

@@ -13,6 +13,9 @@ use super::router::Router;
 pub struct GatewayOptions {
     /// A request of which nothing was heard for so long is sent again.
     pub request_timeout_ns: i64,
+    /// How often a request that waits for a leader's answer looks whether that node leads still, as far as the
+    /// gateway has heard: if not, it is sent to the one that does.
+    pub look_again_ns: i64,
     /// A replica that has not answered a snapshot read for so long (its safe time lags) is given up
     /// for the leader.
     pub replica_timeout_ns: i64,
@@ -36,6 +39,7 @@ impl Default for GatewayOptions {
     fn default() -> GatewayOptions {
         GatewayOptions {
             request_timeout_ns: 3_000_000_000,
+            look_again_ns: 250_000_000,
             replica_timeout_ns: 500_000_000,
             op_timeout_ns: 30_000_000_000,
             commit_timeout_ns: 15_000_000_000,
@@ -81,6 +85,17 @@ impl Gateway {
         let id = self.next_request;
         self.next_request += 1;
         id
+    }
+
+    /// Whether another node leads the group than this one, as far as is known: then what was asked of this one
+    /// may never be answered.
+    pub(super) fn leads_elsewhere(&self, group: GroupId, node: NodeId) -> bool {
+        self.router.leader_hint(group).is_some_and(|leader| leader != node)
+    }
+
+    /// When a request sent now is to look next whether its leader leads still.
+    pub(super) fn look_at_ns(&self, now: Now) -> i64 {
+        now.mono_ns.saturating_add(self.options.look_again_ns.max(1))
     }
 
     /// Learns from a refusal.

@@ -54,6 +54,7 @@ impl World {
     fn new() -> World {
         let options = GatewayOptions {
             request_timeout_ns: 100 * MS,
+            look_again_ns: 20 * MS,
             replica_timeout_ns: 50 * MS,
             op_timeout_ns: 1000 * MS,
             commit_timeout_ns: 300 * MS,

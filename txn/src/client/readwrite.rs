@@ -9,7 +9,7 @@
 //!
 //! 1. A read is cut by ranges and sent to the groups' leaders, which lock and answer. What comes
 //!    back is overlaid with the transaction's own writes. A lost request is sent again: locking
-//!    what is locked already is harmless.
+//!    what is locked already is harmless. So is one whose group is led by another node meanwhile.
 //! 2. Each group is remembered with the leadership that granted the locks. Every later request to
 //!    it names that leadership; the group refuses if it is gone, and so does the gateway if two
 //!    answers name different ones (I11).
@@ -234,9 +234,7 @@ impl ReadWrite {
     /// Goes on with whatever is in progress.
     fn poll(&mut self, now: Now, gw: &mut Gateway, ready: &mut ClientReady) {
         if let State::Reading(reading) = &mut self.state {
-            for id in reading.scan.overdue(now) {
-                reading.scan.refused(now, gw, id, None);
-            }
+            reading.scan.give_up_overdue(now, gw);
             if reading.scan.finished() {
                 self.end_read(now, gw, ready);
             } else if reading.deadline_ns <= now.mono_ns {
@@ -266,7 +264,8 @@ impl ReadWrite {
             let (leadership, ops) = (touched.leadership, batch.ops());
             let body = RequestBody::Read { txn: self.id, priority: self.priority, leadership, ops, mode: reading.mode };
             ready.sends.push((node, Request { id, group, body }));
-            reading.scan.sent(id, batch, node, now.mono_ns.saturating_add(gw.options.request_timeout_ns));
+            let deadline_ns = now.mono_ns.saturating_add(gw.options.request_timeout_ns);
+            reading.scan.sent(id, batch, node, deadline_ns, Some(gw.look_at_ns(now)));
         }
     }
 

@@ -148,6 +148,11 @@ impl Router {
         leader.hint.unwrap_or_else(|| self.replica(self.me, leader.turn))
     }
 
+    /// Who leads a group, if anyone has said so and not failed since.
+    pub fn leader_hint(&self, group: GroupId) -> Option<NodeId> {
+        self.leaders.get(&group)?.hint
+    }
+
     /// The node that comes `turn` places after `first`.
     pub fn replica(&self, first: NodeId, turn: usize) -> NodeId {
         if self.nodes.is_empty() {

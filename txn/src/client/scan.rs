@@ -74,6 +74,8 @@ struct ScanCall {
     group: GroupId,
     node: NodeId,
     deadline_ns: i64,
+    /// When to look whether the node leads still; `None` if it was not asked as the leader.
+    look_ns: Option<i64>,
     parts: Vec<Part>,
 }
 
@@ -185,15 +187,15 @@ impl Scan {
         batches.into_values().collect()
     }
 
-    /// A batch is on its way.
-    pub fn sent(&mut self, id: u64, batch: Batch, node: NodeId, deadline_ns: i64) {
+    /// A batch is on its way. `look_ns` if it was sent to the group's leader: see [`Gateway::look_at_ns`].
+    pub fn sent(&mut self, id: u64, batch: Batch, node: NodeId, deadline_ns: i64, look_ns: Option<i64>) {
         for part in &batch.parts {
             let pieces = &mut self.ops[part.op].pieces;
             for piece in pieces.iter_mut().filter(|piece| piece.number == part.piece) {
                 piece.state = PieceState::InFlight;
             }
         }
-        self.calls.insert(id, ScanCall { group: batch.group, node, deadline_ns, parts: batch.parts });
+        self.calls.insert(id, ScanCall { group: batch.group, node, deadline_ns, look_ns, parts: batch.parts });
     }
 
     /// The group that a request in flight was sent to.
@@ -201,9 +203,27 @@ impl Scan {
         self.calls.get(&id).map(|call| (call.group, call.node))
     }
 
-    /// Requests without an answer at their deadline.
-    pub fn overdue(&self, now: Now) -> Vec<u64> {
-        self.calls.iter().filter(|(_, call)| call.deadline_ns <= now.mono_ns).map(|(id, _)| *id).collect()
+    /// Gives requests up that have no answer at their deadline, or whose node does not lead the group any more.
+    pub fn give_up_overdue(&mut self, now: Now, gw: &mut Gateway) {
+        let (mut overdue, mut moved) = (Vec::new(), Vec::new());
+        for (id, call) in &mut self.calls {
+            if call.deadline_ns <= now.mono_ns {
+                overdue.push(*id);
+            } else if call.look_ns.is_some_and(|at| at <= now.mono_ns) {
+                call.look_ns = Some(gw.look_at_ns(now));
+                if gw.leads_elsewhere(call.group, call.node) {
+                    moved.push(*id);
+                }
+            }
+        }
+        for id in overdue {
+            self.refused(now, gw, id, None);
+        }
+        for id in moved {
+            // Not a failure of the one that leads now: it is asked at once.
+            let parts = self.calls.remove(&id).map(|call| call.parts).unwrap_or_default();
+            self.plan_again(&parts, |piece| piece.not_before_ns = i64::MIN);
+        }
     }
 
     /// Takes in an answer. An error says how the answer is malformed.
@@ -253,11 +273,17 @@ impl Scan {
                 Advice::Later
             }
         };
-        for part in &call.parts {
+        self.plan_again(&call.parts, |piece| {
+            piece.attempts += 1;
+            piece.not_before_ns = now.mono_ns.saturating_add(gw.pause_ns(advice, piece.attempts, id));
+        });
+    }
+
+    fn plan_again(&mut self, parts: &[Part], plan: impl Fn(&mut Piece)) {
+        for part in parts {
             let pieces = &mut self.ops[part.op].pieces;
             for piece in pieces.iter_mut().filter(|piece| piece.number == part.piece) {
-                piece.attempts += 1;
-                piece.not_before_ns = now.mono_ns.saturating_add(gw.pause_ns(advice, piece.attempts, id));
+                plan(piece);
                 piece.state = PieceState::ToDo;
             }
         }
@@ -304,7 +330,7 @@ impl Scan {
 
     /// When something is due.
     pub fn wake_at_ns(&self, now: Now) -> Option<i64> {
-        let calls = self.calls.values().map(|call| call.deadline_ns);
+        let calls = self.calls.values().map(|call| call.look_ns.unwrap_or(i64::MAX).min(call.deadline_ns));
         let full = self.bytes >= self.page_bytes_max;
         let pieces = self.ops.iter().flat_map(|op| &op.pieces);
         let waiting = pieces.filter(|piece| !full && matches!(piece.state, PieceState::ToDo)).map(|p| p.not_before_ns);

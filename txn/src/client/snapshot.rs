@@ -117,9 +117,7 @@ impl SnapshotRead {
 
     fn poll(&mut self, now: Now, gw: &mut Gateway, ready: &mut ClientReady) -> Option<Outcome> {
         let running = self.running.as_mut()?;
-        for id in running.scan.overdue(now) {
-            running.scan.refused(now, gw, id, None);
-        }
+        running.scan.give_up_overdue(now, gw);
         if running.scan.finished() {
             let results = self.running.take()?.scan.results();
             return Some(Outcome::Rows { results, read_ts: self.at, wait_ns: self.wait_ns });
@@ -138,13 +136,15 @@ impl SnapshotRead {
             let (id, group) = (gw.request_id(), batch.group);
             // Nearest, leader, next replica, leader, the one after ...
             let turn = batch.attempts as usize / 2;
-            let (node, timeout_ns) = match (self.at, batch.attempts % 2) {
-                (None, _) | (_, 1) => (gw.router.leader(group), gw.options.request_timeout_ns),
-                (_, _) => (gw.router.replica(self.prefer, turn), gw.options.replica_timeout_ns),
+            let (node, timeout_ns, look_ns) = match (self.at, batch.attempts % 2) {
+                (None, _) | (_, 1) => {
+                    (gw.router.leader(group), gw.options.request_timeout_ns, Some(gw.look_at_ns(now)))
+                }
+                (_, _) => (gw.router.replica(self.prefer, turn), gw.options.replica_timeout_ns, None),
             };
             let body = RequestBody::Snapshot { at: self.at, ops: batch.ops() };
             ready.sends.push((node, Request { id, group, body }));
-            running.scan.sent(id, batch, node, now.mono_ns.saturating_add(timeout_ns));
+            running.scan.sent(id, batch, node, now.mono_ns.saturating_add(timeout_ns), look_ns);
         }
         None
     }
