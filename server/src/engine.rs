@@ -99,6 +99,30 @@ struct Shared {
     persisted: AtomicU64,
 }
 
+/// Bytes that are counted as queued, for an event that is not yet. The stream of a peer may end while it waits
+/// for a place in the queue; what its messages were counted as must not stay behind, or in the end nobody gets in.
+struct Room<'a> {
+    shared: &'a Shared,
+    bytes: usize,
+}
+
+impl Room<'_> {
+    fn take(shared: &Shared, bytes: usize) -> Room<'_> {
+        shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Room { shared, bytes }
+    }
+
+    fn forget(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.shared.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The engine has ended: the process is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node is stopping")]
@@ -126,8 +150,11 @@ impl EngineHandle {
         while self.shared.bytes.load(Ordering::Relaxed) > EVENTS_BYTES_MAX {
             tokio::time::sleep(FULL_PAUSE).await;
         }
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.send(Event::Messages { from, messages, bytes }).await
+        let room = Room::take(&self.shared, bytes);
+        self.send(Event::Messages { from, messages, bytes }).await?;
+        // The event gives it back.
+        room.forget();
+        Ok(())
     }
 
     /// Queues an event, or says that the queue is full or gone.
@@ -485,5 +512,26 @@ impl Flusher {
     fn flush(&self, applied: Vec<(GroupId, Slot)>) {
         // The thread only ends with the engine.
         let _ = self.queue.send(applied);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_ends_while_it_waits_for_the_engine_leaves_nothing_behind() {
+        let (handle, events) = EngineHandle::channel();
+        while handle.try_send(Event::Persisted) {}
+        let mut waits = Box::pin(handle.send_messages(NodeId(2), Vec::new(), 80 << 20));
+        assert!(futures::poll!(&mut waits).is_pending(), "the queue is full");
+        drop(waits);
+        assert_eq!(handle.shared.bytes.load(Ordering::Relaxed), 0);
+        // What does get in is counted until it is taken.
+        while events.try_recv().is_ok() {}
+        handle.send_messages(NodeId(2), Vec::new(), 7).await.unwrap();
+        assert_eq!(handle.shared.bytes.load(Ordering::Relaxed), 7);
+        assert!(events.try_recv().is_ok());
+        assert_eq!(handle.shared.bytes.load(Ordering::Relaxed), 0);
     }
 }
