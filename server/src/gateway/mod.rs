@@ -193,7 +193,7 @@ impl Shared {
             self.replies.register(id, node, inbox);
             if node == me {
                 local.push(request);
-            } else if !self.transport.send(node, vec![NodeMessage::Request(request).encode()]) {
+            } else if !self.transport.ask(node, NodeMessage::Request(request).encode()) {
                 self.replies.failed(id);
             }
         }

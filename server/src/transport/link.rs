@@ -113,6 +113,11 @@ impl Link {
         (state.connected, state.problem.clone())
     }
 
+    /// Whether there is a connection, be it that the peer has not taken us yet.
+    pub fn is_online(&self) -> bool {
+        lock(&self.queue).online
+    }
+
     /// Nothing is queued, or nobody is there to take it.
     pub fn is_empty(&self) -> bool {
         let queue = lock(&self.queue);

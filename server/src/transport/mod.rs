@@ -192,6 +192,13 @@ impl Transport {
         dropped == 0
     }
 
+    /// As [`Transport::send`], for a message whose answer somebody waits for: not to a peer that is away, which
+    /// would answer too late or never. Whoever was told yes hears of the loss if the connection breaks.
+    pub fn ask(&self, to: NodeId, message: Bytes) -> bool {
+        // Should it break in between, the answer was registered before, and is given up as all others.
+        self.links.get(&to.0).is_some_and(|link| link.is_online()) && self.send(to, vec![message])
+    }
+
     /// The link to a peer.
     pub fn link(&self, node: u64) -> Option<&Arc<Link>> {
         self.links.get(&node)

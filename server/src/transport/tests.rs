@@ -203,6 +203,7 @@ async fn a_peer_that_comes_back_is_found_and_what_it_owed_is_given_up() {
     until(|| inbox.take() == [ClientInput::SendFailed { request: 5 }]).await;
     until(|| !connected(&one)).await;
     assert!(one.transport.drained(), "nothing is kept for a peer that is away");
+    assert!(!one.transport.ask(NodeId(2), message(1).encode()), "nothing is asked of a peer that is away");
     let address = peers.address(2).unwrap();
     let mut listener = None;
     until(|| {
@@ -212,6 +213,7 @@ async fn a_peer_that_comes_back_is_found_and_what_it_owed_is_given_up() {
     .await;
     let two = MortalNode::start(&peers, listener.unwrap());
     until(|| connected(&one) && connected(&two.node)).await;
+    assert!(one.transport.ask(NodeId(2), message(1).encode()));
     gets_through(&one, &two.node).await;
     gets_through(&two.node, &one).await;
 }
