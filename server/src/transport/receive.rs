@@ -23,6 +23,8 @@ use crate::storage::Stranger;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same refusal is logged again only after so long.
 const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(60);
+/// The longest name of a data folder that is listened to; ours have 16 digits.
+const FOLDER_NAME_BYTES_MAX: usize = 64;
 /// Monotonic clocks may drift: a measured delay is trusted to one part in so many.
 const DELAY_TRUST: i64 = 1000;
 
@@ -75,7 +77,15 @@ impl Receiver {
     fn meet(&self, hello: &Hello) -> Result<(), Status> {
         let folder = hello.folders.get(&hello.node);
         let folder = folder.ok_or_else(|| Status::invalid_argument("a hello must name the sender's data folder"))?;
-        match self.transport.identity().acquaintances.meet(hello.node, folder, &hello.folders) {
+        if hello.folders.values().any(|name| name.len() > FOLDER_NAME_BYTES_MAX) {
+            return Err(Status::invalid_argument("the name of a data folder is too long"));
+        }
+        let identity = self.transport.identity();
+        // What a peer claims is kept for ever: only of nodes that there are.
+        let ours = identity.peers.ids();
+        let claims = hello.folders.iter().filter(|(node, _)| ours.contains(node));
+        let claims = claims.map(|(node, name)| (*node, name.clone())).collect();
+        match identity.acquaintances.meet(hello.node, folder, &claims) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Stranger::Peer(reason))) => {
                 self.log_refusal(hello.node, &reason);

@@ -13,7 +13,7 @@ use truetime::{ClockSpec, Timestamp};
 use txn::client::ClientInput;
 use txn::{Mutation, NodeMessage, Request, RequestBody};
 
-use super::{BATCH_BYTES_MAX, FORMAT, Hello, Identity, Receiver, Transport};
+use super::{BATCH_BYTES_MAX, Batch, FORMAT, Hello, Identity, Receiver, Transport};
 use crate::clock::NodeClock;
 use crate::config::Peers;
 use crate::engine::{EVENTS_BYTES_MAX, EngineHandle, Event, Events};
@@ -303,4 +303,37 @@ fn a_stranger_is_told_what_differs() {
         let reason = me.refuse(&hello).unwrap();
         assert!(reason.contains(part), "{reason}");
     }
+}
+
+/// A stream of node 2 that says hello with these folders, and ends.
+async fn greeted(one: &Node, folders: &[(u64, &str)]) -> Result<(), tonic::Status> {
+    let (handle, _events) = EngineHandle::channel();
+    let (transport, clock, metrics) = (one.transport.clone(), one.clock.clone(), one.metrics.clone());
+    let receiver = Receiver::new(transport, clock, handle, one.replies.clone(), metrics, 3_000_000_000, Arc::default());
+    let folders = folders.iter().map(|(node, name)| (*node, name.to_string())).collect();
+    let now = one.clock.now().tt;
+    let first = Batch {
+        hello: Some(Hello { node: 2, folders, ..one.transport.identity().hello() }),
+        earliest: now.earliest,
+        latest: now.latest,
+        messages: Vec::new(),
+        sent_mono_ns: 1,
+        echo_mono_ns: 0,
+        echo_delay_ns: 0,
+    };
+    receiver.run(futures::stream::iter([Ok(first)])).await
+}
+
+#[tokio::test]
+async fn a_peer_cannot_make_a_node_remember_what_there_is_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peers = Peers::new([(1, listener.local_addr().unwrap().to_string()), (2, "127.0.0.1:1".into())]).unwrap();
+    let one = node(1, "c", &peers, listener);
+    let known = || one.transport.identity().acquaintances.known().into_keys().collect::<Vec<_>>();
+    let long = "f".repeat(1 << 20);
+    assert_eq!(greeted(&one, &[(2, &long)]).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    assert_eq!(known(), [1]);
+    let strangers: Vec<(u64, &str)> = (2..2000).map(|node| (node, "f")).collect();
+    greeted(&one, &strangers).await.unwrap();
+    assert_eq!(known(), [1, 2]);
 }
