@@ -30,6 +30,10 @@ pub mod transport;
 pub mod wire;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// This version, as clients and peers see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -45,5 +49,23 @@ pub fn fatal(why: &str) -> ! {
         }
     }
     tracing::error!("the node stops: {why}");
-    std::process::exit(1);
+    end_process(1)
+}
+
+/// How long the process may take to end once nothing more is to be done.
+const END_MAX: Duration = Duration::from_secs(1);
+
+/// Ends the process with this exit code, and by force if that takes long: at exit RocksDB waits for its threads,
+/// one of which may be deep in a compaction, or wait for the very disk that has failed. Meanwhile all others would
+/// go on, and a node that has to stop would not.
+pub fn end_process(code: i32) -> ! {
+    let by_force = || {
+        std::thread::sleep(END_MAX);
+        let _ = kill(Pid::this(), Signal::SIGKILL);
+    };
+    if std::thread::Builder::new().name("end".into()).spawn(by_force).is_err() {
+        // No threads left, and nobody to see to it: at once.
+        let _ = kill(Pid::this(), Signal::SIGKILL);
+    }
+    std::process::exit(code)
 }

@@ -36,6 +36,8 @@ const JUDGE_EVERY: Duration = Duration::from_millis(200);
 const CATALOG_EVERY: Duration = Duration::from_millis(500);
 /// How long a hand-over may take.
 const HAND_OVER_MAX: Duration = Duration::from_millis(1500);
+/// How long the last writes and the last flush may take then.
+const LAST_FLUSH_MAX: Duration = Duration::from_secs(30);
 /// How long the last messages may take to leave.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// HTTP/2 pings find clients that are gone.
@@ -86,7 +88,7 @@ fn start_log(args: &StartArgs) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::force_capture();
         tracing::error!("the node stops: {panic}\n{backtrace}");
-        std::process::exit(101);
+        crate::end_process(101);
     }));
     Ok(())
 }
@@ -277,11 +279,20 @@ impl Parts {
             let _ = engine.join();
         });
         tokio::pin!(ended);
-        handle.send(Event::Shutdown).await.ok();
-        if tokio::time::timeout(HAND_OVER_MAX, &mut ended).await.is_err() {
+        // An engine that waits for its disk takes no events, and its queue may be full: these waits have ends.
+        let hand_over = async {
+            let _ = handle.send(Event::Shutdown).await;
+            let _ = (&mut ended).await;
+        };
+        if tokio::time::timeout(HAND_OVER_MAX, hand_over).await.is_err() {
             tracing::warn!("no peer took over in time; stopping without that");
-            handle.send(Event::Halt).await.ok();
-            ended.await.ok();
+            let halt = async {
+                let _ = handle.send(Event::Halt).await;
+                let _ = (&mut ended).await;
+            };
+            if tokio::time::timeout(LAST_FLUSH_MAX, halt).await.is_err() {
+                crate::fatal("the disk does not answer; what was promised is in the log");
+            }
         }
         let deadline = tokio::time::Instant::now() + DRAIN_TIMEOUT;
         while !transport.drained() && tokio::time::Instant::now() < deadline {
