@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 /// the rest is the history.
 #[test]
 fn hand_made_histories_are_judged_as_they_say() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/histories");
+    let folder = "tests/histories";
     let mut files: Vec<_> = std::fs::read_dir(folder).expect("histories").map(|f| f.expect("a file").path()).collect();
     files.sort();
     let mut wrong = Vec::new();

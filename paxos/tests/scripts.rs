@@ -167,7 +167,7 @@ impl goldenscript::Runner for Runner {
 }
 
 fn run_topic(topic: &str) {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts").join(topic);
+    let dir = std::path::Path::new("testscripts").join(topic);
     let mut scripts: Vec<_> = dir.read_dir().expect("the topic has a folder").map(|e| e.unwrap().path()).collect();
     scripts.sort();
     assert!(!scripts.is_empty());

@@ -139,7 +139,7 @@ fn the_text_as_shown() {
     let options = Options { history: "h.jsonl".into(), ..Options::default() };
     let events = stormy(30, 4 * MS);
     let report = text(&events, Some(&verdict), &options);
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/report/golden/stormy.txt");
+    let golden = "src/report/golden/stormy.txt";
     if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
         std::fs::write(golden, &report).expect("written");
     }

@@ -16,7 +16,7 @@ const FILES_MAX: usize = 40;
 const BYTES_MAX: u64 = 100 << 10;
 
 fn fuzz() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
+    PathBuf::from("../../fuzz")
 }
 
 fn files(target: &Target) -> Vec<PathBuf> {

@@ -220,7 +220,7 @@ impl goldenscript::Runner for World {
 #[test]
 fn golden_scripts() {
     for topic in ["mvcc", "gc"] {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts").join(topic);
+        let root = std::path::Path::new("testscripts").join(topic);
         let mut scripts: Vec<_> = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
         scripts.sort();
         assert!(!scripts.is_empty(), "no scripts under {}", root.display());
