@@ -2,7 +2,7 @@
 //! fuzzer and no nightly.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use corpus::{TARGETS, Target};
 use rand::{RngExt, SeedableRng};

@@ -19,6 +19,7 @@
 //! | `sql` | those who use it by SQL sessions, and a judge of their own |
 //! | `observe`, `chosen`, `history`, `check` | who watches, at every instant and at the end |
 //! | [`invariants`] | what they judge, by name |
+//! | [`overrides`], [`minimize`] | what a failure needs |
 //! | [`canary`] | the bugs that prove the above |
 //!
 //! What it leaves out: placement, RocksDB, the wire and the operating system; those
@@ -40,9 +41,11 @@ mod events;
 mod faults;
 mod history;
 pub mod invariants;
+pub mod minimize;
 mod nemesis;
 mod network;
 mod observe;
+pub mod overrides;
 mod partitions;
 mod plan;
 mod processes;
@@ -57,6 +60,7 @@ mod world;
 
 use canary::Canary;
 use counters::Counters;
+use overrides::Overrides;
 use world::World;
 
 /// How a run ended.
@@ -82,6 +86,8 @@ pub struct Outcome {
     pub events: u64,
     /// Simulated time.
     pub elapsed_ns: i64,
+    /// What matters to those who asked for it, in words.
+    pub story: Vec<String>,
 }
 
 /// Runs a seed.
@@ -91,7 +97,14 @@ pub fn run(seed: u64) -> Outcome {
 
 /// Runs a seed with a bug put in, or with every event printed.
 pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
-    let mut world = World::new(seed, canary, verbose);
+    run_under(seed, canary, verbose, &Overrides::default(), &[])
+}
+
+/// Runs what overrides leave of a seed. With a `focus`, its outcome has a story: faults, starts, ends and leaders,
+/// and whatever names one of these.
+pub fn run_under(seed: u64, canary: Option<Canary>, verbose: bool, overrides: &Overrides, focus: &[String]) -> Outcome {
+    let mut world = World::new(seed, canary, verbose, overrides);
+    world.trace.focus(focus.to_vec());
     // A node that finds its own invariant broken panics: that is a finding, not the end of the batch.
     let result =
         catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| judge(&mut world.shared, world.swarm.epsilon_ns))));
@@ -124,6 +137,7 @@ pub fn run_with(seed: u64, canary: Option<Canary>, verbose: bool) -> Outcome {
         events: world.trace.events,
         elapsed_ns: world.elapsed_ns(),
         counters: std::mem::take(&mut world.shared.counters),
+        story: world.trace.story(),
     }
 }
 

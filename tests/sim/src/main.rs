@@ -6,10 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use sim::canary::Canary;
 use sim::counters::Counters;
 use sim::invariants::never_judged;
-use sim::{Outcome, run_with};
+use sim::minimize::minimize;
+use sim::overrides::Overrides;
+use sim::{Outcome, run_under, run_with};
 
 const USAGE: &str = "usage: sim --seed N [--verbose] | --seeds COUNT [--from N] | --seconds N [--from N]
        [--canary NAME] [--keep-going]
+       sim --seed N --minimize [--canary NAME]        what of a failing run does its failure need?
+       sim --seed N [--without Kill,Halves,..] [--clients N] [--sql-clients N] [--plans N] [--faults-until MS] [--even]
        sim --canary all [--seeds TIMES] [--from N]
 Without --from, the first seed is drawn from the clock, and printed.";
 
@@ -21,6 +25,8 @@ struct Args {
     from: Option<u64>,
     canary: Option<Canary>,
     all_canaries: bool,
+    minimize: bool,
+    overrides: Overrides,
     verbose: bool,
     keep_going: bool,
 }
@@ -43,6 +49,20 @@ fn parse() -> Result<Args, String> {
                     args.canary = Some(Canary::parse(&name).filter(|c| c.is_here()).ok_or_else(|| unknown(&name))?);
                 }
             }
+            "--minimize" => args.minimize = true,
+            "--without" => {
+                args.overrides.without = value()?.split(',').map(str::to_string).collect();
+                if let Some(name) = args.overrides.without.iter().find(|name| !Overrides::is_known(name)) {
+                    return Err(format!(
+                        "there is no fault {name:?}: they are named as a failure's settings name them"
+                    ));
+                }
+            }
+            "--clients" => args.overrides.clients = Some(number(value()?)?),
+            "--sql-clients" => args.overrides.sql_clients = Some(number(value()?)?),
+            "--plans" => args.overrides.plans = Some(number(value()?)?),
+            "--faults-until" => args.overrides.faults_until_ms = i64::try_from(number(value()?)?).ok(),
+            "--even" => args.overrides.even = true,
             "--verbose" => args.verbose = true,
             "--keep-going" => args.keep_going = true,
             _ => return Err(format!("unknown argument {word:?}")),
@@ -50,7 +70,9 @@ fn parse() -> Result<Args, String> {
     }
     match (args.seed, args.seeds, args.seconds) {
         _ if args.all_canaries => Ok(args),
-        (Some(_), None, None) | (None, Some(_), None) | (None, None, Some(_)) => Ok(args),
+        (Some(_), None, None) => Ok(args),
+        _ if args.minimize || args.overrides != Overrides::default() => Err("that needs --seed".into()),
+        (None, Some(_), None) | (None, None, Some(_)) => Ok(args),
         _ => Err("say one of --seed, --seeds, --seconds".into()),
     }
 }
@@ -106,15 +128,18 @@ fn main() -> ExitCode {
     if args.all_canaries {
         return all_canaries(args.from.unwrap_or(1), args.seeds.unwrap_or(5));
     }
+    if let Some(seed) = args.seed.filter(|_| args.minimize) {
+        return smallest(seed, args.canary);
+    }
     if let Some(seed) = args.seed {
         let started = Instant::now();
-        let outcome = run_with(seed, args.canary, args.verbose);
+        let outcome = run_under(seed, args.canary, args.verbose, &args.overrides, &[]);
         let ratio = outcome.elapsed_ns as f64 / 1e9 / started.elapsed().as_secs_f64().max(1e-9);
         println!("{}", outcome.settings);
         println!("{}", line(&outcome));
         println!("{ratio:.0} times real time");
         print!("{}", outcome.counters);
-        report_failure(&outcome);
+        report_failure(&outcome, &again(seed, args.canary, &args.overrides));
         return if outcome.failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
 
@@ -134,7 +159,7 @@ fn main() -> ExitCode {
         println!("{}", line(&outcome));
         if outcome.failure.is_some() {
             failed.push(outcome.seed);
-            report_failure(&outcome);
+            report_failure(&outcome, &again(outcome.seed, args.canary, &Overrides::default()));
             if !args.keep_going {
                 break;
             }
@@ -158,6 +183,41 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The commit that is checked out here, as far as that can be read.
+fn commit() -> String {
+    let read = |path: &str| std::fs::read_to_string(format!(".git/{path}")).ok().map(|text| text.trim().to_string());
+    let head = read("HEAD");
+    let of_branch = head.as_deref().and_then(|head| read(head.strip_prefix("ref: ")?));
+    of_branch.or(head).unwrap_or_else(|| "unknown".into())
+}
+
+/// The command that runs it again.
+fn again(seed: u64, canary: Option<Canary>, overrides: &Overrides) -> String {
+    let broken = matches!(canary, Some(Canary::Broken(_)));
+    let features = if broken { " --features canaries" } else { "" };
+    let canary = canary.map_or(String::new(), |canary| format!(" --canary {}", canary.name()));
+    format!("cargo run --release -p sim{features} -- --seed {seed}{canary}{overrides}")
+}
+
+/// Runs of a minimization, at most.
+const MINIMIZE_RUNS_MAX: u64 = 300;
+
+#[allow(clippy::print_stdout)] // this is a command-line tool
+fn smallest(seed: u64, canary: Option<Canary>) -> ExitCode {
+    let Some(found) = minimize(seed, canary, MINIMIZE_RUNS_MAX, &mut |text| println!("{text}")) else {
+        println!("seed {seed} does not fail");
+        return ExitCode::SUCCESS;
+    };
+    println!("\nthe story:");
+    for line in &found.story {
+        println!("{line}");
+    }
+    println!("\nafter {} runs; {}", found.runs, line(&found.outcome));
+    println!("SEED={seed} COMMIT={}: {}", commit(), found.outcome.failure.unwrap_or_default());
+    println!("again: {} --verbose", again(seed, canary, &found.overrides));
+    ExitCode::FAILURE
+}
+
 fn line(outcome: &Outcome) -> String {
     let Outcome { seed, hash, commits, reads, events, elapsed_ns, failure, .. } = outcome;
     let verdict = if failure.is_some() { "FAILED" } else { "ok" };
@@ -166,12 +226,13 @@ fn line(outcome: &Outcome) -> String {
 }
 
 #[allow(clippy::print_stdout)] // this is a command-line tool
-fn report_failure(outcome: &Outcome) {
+fn report_failure(outcome: &Outcome, again: &str) {
     let Some(why) = &outcome.failure else { return };
-    println!("SEED={} {}", outcome.seed, outcome.settings);
+    println!("SEED={} COMMIT={} {}", outcome.seed, commit(), outcome.settings);
     for event in &outcome.last_events {
         println!("{event}");
     }
     println!("SEED={}: {why}", outcome.seed);
-    println!("again: cargo run --release -p sim -- --seed {} --verbose", outcome.seed);
+    println!("again: {again} --verbose");
+    println!("smaller: {again} --minimize");
 }

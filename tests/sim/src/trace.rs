@@ -12,6 +12,9 @@ use crate::clock::truth;
 /// How many events a failure prints.
 const KEPT: usize = 200;
 
+/// How many lines a story has at most: the last ones.
+const STORY_MAX: usize = 400;
+
 /// One thing that happened, put into words only when someone wants to read it.
 #[derive(Clone, Debug)]
 pub enum Happened {
@@ -56,6 +59,9 @@ pub struct Trace {
     last: VecDeque<(i64, Happened)>,
     /// Print everything as it happens.
     verbose: bool,
+    /// A story is told of whatever has one of these in its words; none if there are none.
+    focus: Vec<String>,
+    story: VecDeque<String>,
     /// How many events there were.
     pub events: u64,
 }
@@ -63,7 +69,43 @@ pub struct Trace {
 impl Trace {
     /// Of nothing yet.
     pub fn new(verbose: bool) -> Trace {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, last: VecDeque::new(), verbose, events: 0 }
+        Trace {
+            hash: 0xcbf2_9ce4_8422_2325,
+            last: VecDeque::new(),
+            verbose,
+            focus: Vec::new(),
+            story: VecDeque::new(),
+            events: 0,
+        }
+    }
+
+    /// A story is wanted of these.
+    pub fn focus(&mut self, focus: Vec<String>) {
+        self.focus = focus;
+    }
+
+    /// The story so far.
+    pub fn story(&self) -> Vec<String> {
+        self.story.iter().cloned().collect()
+    }
+
+    /// Adds what belongs to the story: what happens to processes and leaders, and what is in focus.
+    fn tell(&mut self, now: i64, what: &Happened) {
+        let telling = match what {
+            Happened::Note(..) => true,
+            Happened::Other(text) => !text.starts_with("client"),
+            _ => false,
+        };
+        let text = match what {
+            Happened::Wrote(..) | Happened::Synced(..) => return,
+            what => line(now, what),
+        };
+        if telling || self.focus.iter().any(|name| text.contains(name)) {
+            if self.story.len() == STORY_MAX {
+                self.story.pop_front();
+            }
+            self.story.push_back(text.chars().take(300).collect());
+        }
     }
 
     /// Something happened.
@@ -81,6 +123,9 @@ impl Trace {
         }
         if self.verbose {
             print_line(&line(now, &what));
+        }
+        if !self.focus.is_empty() {
+            self.tell(now, &what);
         }
         if self.last.len() == KEPT {
             self.last.pop_front();

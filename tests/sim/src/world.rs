@@ -30,6 +30,7 @@ use crate::counters::Counters;
 use crate::history::History;
 use crate::network::Network;
 use crate::observe::Observer;
+use crate::overrides::Overrides;
 use crate::plan::{self, Plan, Pool, When};
 use crate::rng::{Purpose, stream};
 use crate::server::{Parcel, Process, Server};
@@ -204,8 +205,9 @@ pub struct World {
 
 impl World {
     /// The cluster of a seed, about to start.
-    pub fn new(seed: u64, canary: Option<Canary>, verbose: bool) -> World {
-        let swarm = Swarm::draw(seed, canary);
+    pub fn new(seed: u64, canary: Option<Canary>, verbose: bool, overrides: &Overrides) -> World {
+        let mut swarm = Swarm::draw(seed, canary);
+        overrides.apply(&mut swarm);
         let nodes: Vec<NodeId> = swarm.node_ids().collect();
         let shared = Shared {
             history: History::default(),

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use sim::canary::Canary;
 use sim::counters::Counters;
 use sim::invariants::never_judged;
-use sim::{Outcome, run, run_with};
+use sim::minimize::minimize;
+use sim::overrides::Overrides;
+use sim::{Outcome, run, run_under, run_with};
 
 /// New seeds in each run of the tests; many more are run by `sim --seeds`.
 const FRESH: u64 = 12;
@@ -125,6 +127,20 @@ fn the_same_seed_is_the_same_run() {
     let seeds = TWICE.count();
     assert_eq!(hashes.len(), seeds, "each seed is a run of its own");
     assert!(with_sql >= 3, "only {with_sql} of {seeds} seeds had SQL in them");
+}
+
+#[test]
+fn a_failing_run_is_made_smaller() {
+    let canary = Canary::LyingDisk;
+    let seed = (1..=canary.seeds_max()).find(|seed| run_with(*seed, Some(canary), false).failure.is_some());
+    let seed = seed.expect("it is found soon");
+    let whole = run_with(seed, Some(canary), false);
+    let found = minimize(seed, Some(canary), 25, &mut |_| {}).expect("it fails");
+    assert!(found.runs <= 25 && found.overrides != Overrides::default(), "{}", found.overrides);
+    assert!(found.outcome.events <= whole.events, "{} after {} events", found.overrides, found.outcome.events);
+    // It can be run again from what it says.
+    let again = run_under(seed, Some(canary), false, &found.overrides, &[]);
+    assert_eq!((again.hash, again.failure), (found.outcome.hash, found.outcome.failure));
 }
 
 #[test]
