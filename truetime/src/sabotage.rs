@@ -42,6 +42,8 @@ pub enum Guarantee {
     SnapshotWhole,
     /// The applied index is written together with the data that it vouches for (I6).
     AppliedWithData,
+    /// A snapshot from after a split replaces a state only where the keys that were split off are too (I13).
+    SplitOffKept,
     /// A replica whose disk has failed stops (I14).
     FailureStops,
 }

@@ -5,7 +5,7 @@
 //!   01 group kind txn               1 prepare records, 2 outcomes, 3 decisions
 //!   02 key' ~timestamp              versions, newest first
 //!   03 group any of the above       a snapshot that is not whole yet
-//!   03 group 00                     it is whole, and takes the place of the state
+//!   03 group 00                     it is whole, and waits or takes the place of the state
 //! ```
 //!
 //! Numbers are big-endian. `key'` escapes 00 as 00 ff and ends with 00 01, so that encoded keys keep

@@ -25,13 +25,13 @@ use rand_chacha::ChaCha8Rng;
 use truetime::{Guarantee, Now, Timestamp};
 
 use crate::api::{GroupError, Reply, Request};
-use crate::group::{Cx, Group, NO_REPLICA, Out, Stop};
+use crate::group::{Cx, Group, NO_REPLICA, Out, Stop, covered};
 use crate::keyspace;
 use crate::message::{NodeMessage, SnapshotMessage, TwoPhase};
 use crate::meta::GroupMeta;
 use crate::ready::{GroupLog, GroupStatus, NodeInput, NodeOptions, NodeReady, Outgoing};
 use crate::storage::{Batch, Storage, StorageError, Visit};
-use crate::types::RangeDescriptor;
+use crate::types::{RangeDescriptor, Span};
 
 /// One server's groups over one state store.
 pub struct Node<S> {
@@ -48,6 +48,8 @@ pub struct Node<S> {
     persisting: VecDeque<(u64, Vec<(GroupId, u64)>)>,
     /// Groups that peers speak of and this node does not have: since when, and when it last said so.
     missing: BTreeMap<GroupId, (i64, i64)>,
+    /// Groups of which a whole snapshot waits until it may take the place of the state.
+    whole: BTreeSet<GroupId>,
     stopping: bool,
 }
 
@@ -87,6 +89,7 @@ impl<S: Storage> Node<S> {
             next_persist: 1,
             persisting: VecDeque::new(),
             missing: BTreeMap::new(),
+            whole: BTreeSet::new(),
             stopping: false,
         };
         let mut fresh = Vec::new();
@@ -226,7 +229,12 @@ impl<S: Storage> Node<S> {
             for meta in std::mem::take(&mut work.births) {
                 self.give_birth(now, meta, work, ready)?;
             }
-            let Some(group) = work.touched.pop_first() else { break };
+            let Some(group) = work.touched.pop_first() else {
+                if self.install_next(now, work, ready)? {
+                    continue;
+                }
+                break;
+            };
             self.with(group, now, work, ready, |g, cx| g.pump(cx))?;
             work.touched.remove(&group);
             if let Some(g) = self.groups.get(&group) {
@@ -248,6 +256,11 @@ impl<S: Storage> Node<S> {
         let Some(group) = self.groups.get_mut(&id) else { return Ok(()) };
         let mut out = Out::default();
         run(group, &mut Cx { now, options: &self.options, store: &mut self.store, out: &mut out })?;
+        if group.waits_to_install().is_some() {
+            self.whole.insert(id);
+        } else {
+            self.whole.remove(&id);
+        }
         work.touched.insert(id);
         if out.persist > 0 {
             let persist = work.parts.entry(id).or_insert(0);
@@ -362,14 +375,15 @@ impl<S: Storage> Node<S> {
     /// A split was applied: the new group begins here, as it does on every replica of its parent.
     fn give_birth(&mut self, now: Now, meta: GroupMeta, work: &mut Work, ready: &mut NodeReady) -> Result<(), Stop> {
         let group = meta.group();
-        if self.groups.contains_key(&group) {
-            // It came by a snapshot before the parent's log got so far.
-            return Ok(());
-        }
         let campaign = meta.preferred == self.options.id;
-        let log = self.unborn.remove(&group).unwrap_or_default();
         ready.notes.push(format!("{group}: born of a split at {}", meta.born_ts));
-        self.open_group(meta, log, now).map_err(Stop::from)?;
+        if self.groups.contains_key(&group) {
+            // A snapshot of it was on its way.
+            self.with(group, now, work, ready, |g, cx| g.born(cx, meta))?;
+        } else {
+            let log = self.unborn.remove(&group).unwrap_or_default();
+            self.open_group(meta, log, now).map_err(Stop::from)?;
+        }
         if campaign {
             self.with(group, now, work, ready, |g, cx| g.consensus(cx, paxos::Input::Campaign))?;
         }
@@ -391,6 +405,26 @@ impl<S: Storage> Node<S> {
         }
     }
 
+    /// Begins to put a whole snapshot in the place of a state, if one may be (see `group/install.rs`): no other group has
+    /// a state of its keys, and those that it leaves out are with others here. A parent comes before its children.
+    fn install_next(&mut self, now: Now, work: &mut Work, ready: &mut NodeReady) -> Result<bool, Stop> {
+        let Some(next) = self.whole.iter().copied().find(|group| self.may_install(*group)) else { return Ok(false) };
+        self.with(next, now, work, ready, |g, cx| g.begin_install(cx))?;
+        Ok(true)
+    }
+
+    fn may_install(&self, group: GroupId) -> bool {
+        let this = &self.groups[&group];
+        let Some(new) = this.waits_to_install() else { return false };
+        let others = || self.groups.iter().filter(|(id, _)| **id != group).map(|(_, g)| g);
+        if others().flat_map(Group::claims).any(|span| span.overlaps(new)) {
+            return false;
+        }
+        let Some(old) = this.state() else { return true };
+        let kept: Vec<Span> = others().flat_map(Group::holds).chain([new]).cloned().collect();
+        covered(old, &kept) || self.options.paxos.sabotage.breaks(Guarantee::SplitOffKept)
+    }
+
     fn deliver_snapshot(
         &mut self,
         now: Now,
@@ -407,9 +441,10 @@ impl<S: Storage> Node<S> {
             let SnapshotMessage::Chunk { number: 0, pairs, .. } = &message else { return Ok(()) };
             let meta = pairs.first().and_then(|(_, value)| GroupMeta::decode(value.clone()).ok());
             let Some(mut meta) = meta.filter(|m| m.group() == group) else { return Ok(()) };
-            if self.groups.values().any(|g| g.meta().range.span.overlaps(&meta.range.span)) {
-                // The parent's replica here has not applied the split; its own snapshot or log
-                // comes first.
+            let claims = |g: &Group| g.claims().any(|span| span.overlaps(&meta.range.span));
+            if self.groups.values().any(|g| claims(g) && !g.is_sent_snapshot()) {
+                // The parent's replica here has not applied the split, and will find it in its log. If it needs a
+                // snapshot itself, that has to wait for this one.
                 return Ok(());
             }
             meta.applied = Slot(0);

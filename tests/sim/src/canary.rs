@@ -26,7 +26,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 23] = [
+    pub const ALL: [Canary; 24] = [
         Canary::LyingDisk,
         Canary::SendBeforeSync,
         Canary::ClockBeyondEpsilon,
@@ -49,6 +49,7 @@ impl Canary {
         Canary::Broken(Guarantee::PromiseKept),
         Canary::Broken(Guarantee::SnapshotWhole),
         Canary::Broken(Guarantee::AppliedWithData),
+        Canary::Broken(Guarantee::SplitOffKept),
         Canary::Broken(Guarantee::FailureStops),
     ];
 
@@ -104,6 +105,7 @@ impl Canary {
             Canary::Broken(Guarantee::PromiseKept) => "promise-forgotten",
             Canary::Broken(Guarantee::SnapshotWhole) => "snapshot-without-prepared",
             Canary::Broken(Guarantee::AppliedWithData) => "applied-without-data",
+            Canary::Broken(Guarantee::SplitOffKept) => "split-off-keys-dropped",
             Canary::Broken(Guarantee::FailureStops) => "failure-ignored",
         }
     }

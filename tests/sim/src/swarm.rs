@@ -390,6 +390,13 @@ impl Swarm {
                 self.flush_max_ns = 50 * MS;
                 &[Fault::LongAbsence, Fault::HandOver, Fault::Isolate]
             }
+            Guarantee::SplitOffKept => {
+                self.keep_slots = 0;
+                self.flush_max_ns = 50 * MS;
+                self.aims = vec![Aim::OnlyCopy];
+                self.aims_every_ns = self.lease_ns / 4;
+                &[Fault::Split, Fault::HandOver, Fault::Kill]
+            }
             Guarantee::AppliedWithData => &[Fault::Kill, Fault::PowerCut],
             Guarantee::FailureStops => &[Fault::DiskFull, Fault::StateRot, Fault::Kill],
         }

@@ -133,6 +133,9 @@ impl Group {
                 child.gc_line = self.meta.gc_line;
                 child.outcomes_before = self.meta.outcomes_before;
                 batch.put(keyspace::meta_key(new_group), child.encode());
+                // A snapshot of it that was on its way here is not needed any more.
+                let staged = keyspace::staged_prefix(new_group);
+                batch.delete_range(staged.clone(), keyspace::prefix_end(&staged));
                 self.meta.range.span.end = at;
                 self.meta.range.epoch += 1;
                 // A transfer under way began with the old range, and would end with a collection

@@ -32,7 +32,8 @@
 //!
 //! `apply` applies the log; `lead` gains and loses leadership; `locking`, `commit`, `participant`,
 //! `coordinator` and `split` are the leader's work; `snapshot_read` is any replica's; `transfer`
-//! moves the state to a replica that is too far behind; `housekeeping` is timers and inspection.
+//! moves the state to a replica that is too far behind, and `install` puts it in the place of what is there;
+//! `housekeeping` is timers and inspection.
 //!
 //! # Deviations from the paper
 //!
@@ -44,6 +45,7 @@ mod apply;
 mod commit;
 mod coordinator;
 mod housekeeping;
+mod install;
 mod lead;
 mod locking;
 mod participant;
@@ -65,6 +67,7 @@ use crate::ready::{NodeOptions, Outgoing};
 use crate::storage::{Storage, StorageError, Visit};
 use crate::types::{Span, TxnId};
 
+pub(crate) use install::covered;
 use lead::Lead;
 use snapshot_read::Reader;
 pub(crate) use transfer::NO_REPLICA;
@@ -229,7 +232,7 @@ impl Group {
         if let Some(e) = bad {
             return Err(Stop(format!("a prepare record of {}: {e}", meta.group())));
         }
-        let receiving = transfer::Receiving::resumed(me, &meta, store, now)?;
+        let receiving = install::Staged::resumed(me, &meta, store, now)?;
         Ok(Group {
             me,
             paxos: Replica::new(me, options.paxos.clone(), restored, now, rng),
@@ -324,6 +327,7 @@ impl Group {
         self.run_readers(cx)?;
         self.answer_wants(cx);
         self.release_held(cx);
+        self.drop_overtaken(cx)?;
         self.move_staged(cx)?;
         self.housekeeping(cx)?;
         // What housekeeping ended may have let others go on.

@@ -9,29 +9,26 @@
 //! ```text
 //!   chunk 0: metadata, prepare records     -> staged, beside the state
 //!   chunk 1..: outcomes, decisions, versions -> staged
-//!   last chunk: metadata                   -> staged, "whole"; in one batch the replica marks itself
-//!                                             "installing" and drops its old state
-//!                                          -> what is staged is moved to its place
-//!                                          -> flushed, and only then told to Paxos
+//!   last chunk: metadata                   -> staged, and a record: "whole". The rest is in `install`
 //! ```
 //!
 //! The old state stays, and goes on to be applied to, until all of the new one is here. A leader that
 //! has truncated its log sends snapshots to all others at once; if each dropped its state
 //! at the first chunk, and the leader's disk were then lost, the group would be lost with it, though
-//! a majority has its disks. From the batch that drops the old state on, the rest is this replica's own
+//! a majority has its disks. From the record on, the rest is this replica's own
 //! work, and a restart goes on with it: batches survive a crash in order. It costs a second copy of the group's
 //! state on the disk for as long as it takes.
 
 use bytes::Bytes;
 use paxos::NodeId;
-use paxos::codec::DecodeError;
 use truetime::{Guarantee, Now};
 
-use super::{Cx, Group, Result, Stop};
+use super::install::Staged;
+use super::{Cx, Group, Result};
 use crate::keyspace;
 use crate::message::{NodeMessage, SnapshotEnd, SnapshotMessage};
 use crate::meta::GroupMeta;
-use crate::storage::{Batch, Storage, Visit};
+use crate::storage::{Batch, Visit};
 
 /// A transfer to one receiver.
 #[derive(Debug)]
@@ -51,60 +48,51 @@ pub(super) struct Sending {
 /// A transfer from a sender.
 #[derive(Debug)]
 pub(super) struct Receiving {
-    from: NodeId,
+    pub(super) from: NodeId,
     transfer: i64,
     next: u64,
     heard_ns: i64,
-    /// Set when all is here and is moved to its place.
-    moving: Option<Moving>,
-    /// Set when all is written and waits for the flush.
-    installed: Option<(SnapshotEnd, GroupMeta)>,
+    pub(super) stage: Stage,
 }
 
-/// A snapshot that takes the place of the old state.
+/// How far a transfer is.
 #[derive(Debug)]
-struct Moving {
-    end: SnapshotEnd,
-    meta: GroupMeta,
-    /// The first staged key that is still to be moved.
-    cursor: Vec<u8>,
+pub(super) enum Stage {
+    /// Chunks are still to come.
+    Open,
+    /// All is here, and waits until it may take the place of the old state.
+    Whole(Staged),
+    /// It is moved to its place.
+    Moving(Staged),
+    /// All is written and waits for the flush.
+    Installed(Staged),
 }
 
 impl Receiving {
-    /// What a restart has to go on with.
-    pub(super) fn resumed(me: NodeId, meta: &GroupMeta, store: &dyn Storage, now: Now) -> Result<Option<Receiving>> {
-        let group = meta.group();
-        if !meta.installing {
-            return Ok(None);
-        }
-        let Some(record) = store.get(&keyspace::staged_end_key(group))? else { return Ok(None) };
-        let damaged = |why: String| Stop(format!("{group}: the record of a whole snapshot: {why}"));
-        let message = NodeMessage::decode(record).map_err(|e| damaged(e.to_string()))?;
-        let NodeMessage::Snapshot { message: SnapshotMessage::Chunk { last: Some(end), .. }, .. } = message else {
-            return Err(damaged("it is another message".into()));
-        };
-        let moving = Moving::new(end).map_err(|e| damaged(e.to_string()))?;
-        let heard_ns = now.mono_ns;
-        Ok(Some(Receiving { from: me, transfer: 0, next: 0, heard_ns, moving: Some(moving), installed: None }))
+    /// What a restart found.
+    pub(super) fn resumed(me: NodeId, now: Now, stage: Stage) -> Receiving {
+        Receiving { from: me, transfer: 0, next: 0, heard_ns: now.mono_ns, stage }
     }
 
     /// Whether there is something to be moved.
     pub(super) fn is_moving(&self) -> bool {
-        self.moving.is_some()
+        matches!(self.stage, Stage::Moving(_))
     }
 
     /// Whether it still hangs on its sender.
     fn is_open(&self) -> bool {
-        self.moving.is_none() && self.installed.is_none()
+        matches!(self.stage, Stage::Open)
     }
-}
 
-impl Moving {
-    fn new(end: SnapshotEnd) -> std::result::Result<Moving, DecodeError> {
-        let meta = GroupMeta { installing: false, ..GroupMeta::decode(end.meta.clone())? };
-        let mut cursor = keyspace::staged_end_key(meta.group()).to_vec();
-        cursor.push(0);
-        Ok(Moving { end, meta, cursor })
+    /// Whether it gives way to another transfer, of which this is the metadata.
+    fn gives_way(&self, now: Now, from: NodeId, meta: &GroupMeta) -> bool {
+        match &self.stage {
+            Stage::Open => self.from == from || now.mono_ns - self.heard_ns >= TRANSFER_IDLE_NS,
+            // It may wait for what is gone with its sender, and those that are left have older states; or for a
+            // group that has taken some of its keys.
+            Stage::Whole(staged) => meta.applied < staged.end.applied || meta.range.span != staged.meta.range.span,
+            Stage::Moving(_) | Stage::Installed(_) => false,
+        }
     }
 }
 
@@ -113,7 +101,7 @@ pub(crate) const NO_REPLICA: u64 = u64::MAX;
 /// How often a replica without a state asks for one, in nanoseconds.
 const BEG_NS: i64 = 1_000_000_000;
 /// Bytes in one chunk, about.
-const CHUNK_BYTES: usize = 512 << 10;
+pub(super) const CHUNK_BYTES: usize = 512 << 10;
 /// An unacknowledged chunk is sent again after this long, in nanoseconds.
 const CHUNK_RESEND_NS: i64 = 1_000_000_000;
 /// A transfer that the other side has let go is forgotten after this long, in nanoseconds.
@@ -257,15 +245,14 @@ impl Group {
     ) -> Result<()> {
         let group = self.meta.group();
         let ack = NodeMessage::Snapshot { group, message: SnapshotMessage::Ack { transfer, number } };
-        let idle = self
-            .receiving
-            .as_ref()
-            .is_none_or(|r| r.is_open() && (r.from == from || cx.now.mono_ns - r.heard_ns >= TRANSFER_IDLE_NS));
         let fresh = self.receiving.as_ref().is_none_or(|r| r.from != from || r.transfer != transfer);
-        if number == 0 && fresh && idle {
+        if number == 0 && fresh {
             let Some(meta) = pairs.first().and_then(|(_, value)| GroupMeta::decode(value.clone()).ok()) else {
                 return Ok(());
             };
+            if self.receiving.as_ref().is_some_and(|r| !r.gives_way(cx.now, from, &meta)) {
+                return Ok(());
+            }
             // A state that ends before the log begins would leave a gap.
             if meta.group() != group || self.lead.is_some() || meta.applied < self.paxos.hard().truncated {
                 return Ok(());
@@ -283,7 +270,7 @@ impl Group {
             cx.out.notes.push(format!("{group}: receiving a snapshot at {} from {from}", meta.applied));
             self.drop_staged(cx)?;
             let heard_ns = cx.now.mono_ns;
-            self.receiving = Some(Receiving { from, transfer, next: 0, heard_ns, moving: None, installed: None });
+            self.receiving = Some(Receiving { from, transfer, next: 0, heard_ns, stage: Stage::Open });
         }
         let Some(receiving) = &mut self.receiving else { return Ok(()) };
         if receiving.from != from || receiving.transfer != transfer || number > receiving.next {
@@ -295,8 +282,8 @@ impl Group {
         }
         // A peer's bytes: what is not as it should be ends the transfer, and another is asked for.
         let foreign = pairs.iter().any(|(key, _)| !keyspace::belongs_to(key, group));
-        let whole = last.map(Moving::new);
-        let other = matches!(&whole, Some(Ok(moving)) if moving.meta.group() != group);
+        let whole = last.map(Staged::new);
+        let other = matches!(&whole, Some(Ok(staged)) if staged.meta.group() != group);
         if foreign || other || matches!(&whole, Some(Err(_))) {
             cx.out.notes.push(format!("{group}: {from} sent a malformed snapshot; it is dropped"));
             return self.drop_staged(cx);
@@ -308,127 +295,22 @@ impl Group {
         for (key, value) in pairs.into_iter().skip(usize::from(number == 0)) {
             batch.put(keyspace::staged_key(group, &key), value);
         }
-        cx.store.write(batch)?;
-        let Some(Ok(moving)) = whole else { return Ok(()) };
-        if self.lead.is_some() || (!self.meta.installing && moving.end.applied <= self.meta.applied) {
-            // It has caught up without it.
-            return self.drop_staged(cx);
+        if let Some(Ok(staged)) = whole {
+            batch.put(keyspace::staged_end_key(group), staged.waits());
+            receiving.stage = Stage::Whole(staged);
         }
-        self.begin_install(cx, moving)
+        cx.store.write(batch)?;
+        // It may have caught up without it.
+        self.drop_overtaken(cx)
     }
 
     /// Drops what has come of a snapshot, and forgets its sender.
-    fn drop_staged(&mut self, cx: &mut Cx) -> Result<()> {
+    pub(super) fn drop_staged(&mut self, cx: &mut Cx) -> Result<()> {
         self.receiving = None;
         let prefix = keyspace::staged_prefix(self.meta.group());
         let mut batch = Batch::default();
         batch.delete_range(prefix.clone(), keyspace::prefix_end(&prefix));
         Ok(cx.store.write(batch)?)
-    }
-
-    /// The snapshot is whole: marks the replica as being installed and drops its old state, in one batch.
-    fn begin_install(&mut self, cx: &mut Cx, moving: Moving) -> Result<()> {
-        let group = self.meta.group();
-        cx.out.notes.push(format!("{group}: installing a snapshot at {}", moving.end.applied));
-        let mut batch = Batch::default();
-        let end = SnapshotMessage::Chunk { transfer: 0, number: 0, pairs: Vec::new(), last: Some(moving.end.clone()) };
-        batch.put(keyspace::staged_end_key(group), NodeMessage::Snapshot { group, message: end }.encode());
-        self.meta.installing = true;
-        batch.put(keyspace::meta_key(group), self.meta.encode());
-        for kind in [keyspace::PREPARED, keyspace::OUTCOME, keyspace::DECISION] {
-            let prefix = keyspace::record_prefix(group, kind);
-            batch.delete_range(prefix.clone(), keyspace::prefix_end(&prefix));
-        }
-        // Only the sender's range: what else this replica still counts as its own may have been
-        // split off and be another group's by now.
-        let (start, end) = keyspace::version_span(&moving.meta.range.span);
-        batch.delete_range(start, end);
-        cx.store.write(batch)?;
-        self.prepared.clear();
-        // Whoever was being sent the old state would get what is left of it.
-        self.sending.clear();
-        self.receiving.as_mut().expect("its last chunk has just come").moving = Some(moving);
-        Ok(())
-    }
-
-    /// Moves some of a whole snapshot to its place; the last of it with the metadata that vouch for it.
-    /// A crash in between begins again, and writes the same.
-    pub(super) fn move_staged(&mut self, cx: &mut Cx) -> Result<()> {
-        let group = self.meta.group();
-        let Some(receiving) = &mut self.receiving else { return Ok(()) };
-        let Some(moving) = &mut receiving.moving else { return Ok(()) };
-        let prefix = keyspace::staged_prefix(group);
-        let end = keyspace::prefix_end(&prefix);
-        let (mut batch, mut size, mut rest) = (Batch::default(), 0, None);
-        cx.store.scan(&moving.cursor, &end, false, &mut |key, value| {
-            if size >= CHUNK_BYTES {
-                rest = Some(key.to_vec());
-                return Visit::Stop;
-            }
-            size += key.len() + value.len();
-            batch.put(Bytes::copy_from_slice(&key[prefix.len()..]), Bytes::copy_from_slice(value));
-            Visit::Next
-        })?;
-        if let Some(rest) = rest {
-            moving.cursor = rest;
-        } else {
-            batch.put(keyspace::meta_key(group), moving.meta.encode());
-            batch.delete_range(prefix, end);
-            let moved = receiving.moving.take().expect("looked at above");
-            receiving.installed = Some((moved.end, moved.meta));
-            cx.out.flush_state = true;
-        }
-        Ok(cx.store.write(batch)?)
-    }
-
-    /// The state store was flushed: an installed snapshot is durable now.
-    pub fn state_durable(&mut self, cx: &mut Cx, applied: paxos::Slot) -> Result<()> {
-        self.split_unflushed.take_if(|slot| *slot <= applied);
-        if self.meta.installing {
-            if let Some(receiving) = &mut self.receiving
-                && let Some((end, meta)) = receiving.installed.take_if(|(end, _)| end.applied <= applied)
-            {
-                self.receiving = None;
-                self.finish_install(cx, end, meta)?;
-            }
-            return Ok(());
-        }
-        self.consensus(cx, paxos::Input::AppliedDurable(applied))
-    }
-
-    fn finish_install(&mut self, cx: &mut Cx, end: SnapshotEnd, meta: GroupMeta) -> Result<()> {
-        let group = self.meta.group();
-        self.meta = meta;
-        self.meta.installing = false;
-        let prefix = keyspace::record_prefix(group, keyspace::PREPARED);
-        let mut records = Vec::new();
-        cx.store.scan(&prefix, &keyspace::prefix_end(&prefix), false, &mut |_, value| {
-            records.push(Bytes::copy_from_slice(value));
-            Visit::Next
-        })?;
-        for record in records {
-            let prepared = crate::command::PreparedTxn::decode(record)
-                .map_err(|e| Stop(format!("{group}: a prepare record of a snapshot: {e}")))?;
-            self.prepared.insert(prepared.txn, prepared);
-        }
-        cx.out.notes.push(format!("{group}: installed a snapshot at {}", end.applied));
-        cx.out.ranges_changed = true;
-        // What was promised for the old state says nothing of this one.
-        self.promised_ts = self.meta.born_ts;
-        self.promises.clear();
-        self.fuzzy_upto = end.read_upto;
-        let input = paxos::Input::SnapshotInstalled { applied: end.applied, epoch: end.epoch, config: end.config };
-        self.consensus(cx, input)
-    }
-
-    /// What the node should report as applied when a flush begins: an installed snapshot counts.
-    pub fn applied(&self) -> paxos::Slot {
-        match self.receiving.as_ref().and_then(|r| r.installed.as_ref()) {
-            Some((end, _)) => end.applied,
-            // A flush that begins now vouches for no state.
-            None if self.meta.installing => paxos::Slot(0),
-            None => self.meta.applied,
-        }
     }
 
     /// Sends unacknowledged chunks again, and forgets transfers that nobody wants.
@@ -445,12 +327,9 @@ impl Group {
         if self.receiving.as_ref().is_some_and(|r| r.is_open() && now - r.heard_ns >= TRANSFER_IDLE_NS) {
             // The sender is gone; another snapshot will be asked for.
             self.drop_staged(cx)?;
-        } else if self.receiving.as_ref().is_some_and(|r| r.installed.is_some()) {
+        } else if matches!(&self.receiving, Some(Receiving { stage: Stage::Installed(_), .. })) {
             cx.out.flush_state = true;
         }
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;
