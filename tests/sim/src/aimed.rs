@@ -22,6 +22,10 @@
 //!
 //! Whoever is killed so may lose power too, and comes back within two leases. The disk of a snapshot's
 //! sender may fail with it.
+//!
+//! One aim has two moments. A leader that dies as a group is born of a split is soon back, and leads on with a
+//! log that begins after the split; so it sends the others snapshots of the parent, and has the only copy of
+//! the new group. `OnlyCopy` then takes its disk, once another has installed such a snapshot.
 
 use paxos::{GroupId, Message, NodeId, Payload, Write};
 use rand::RngExt;
@@ -70,6 +74,8 @@ pub enum Aim {
     SplitWritten,
     /// A node dies at the birth of a group.
     SplitBorn,
+    /// The node at which a group is first born dies, and its disk is gone once others have snapshots from it.
+    OnlyCopy,
     /// The sender dies once a chunk of a snapshot has left.
     SnapshotSender,
     /// The receiver dies once it has taken in a chunk of a snapshot.
@@ -90,7 +96,7 @@ pub enum Aim {
 
 impl Aim {
     /// All of them.
-    pub const ALL: [Aim; 22] = [
+    pub const ALL: [Aim; 23] = [
         Aim::GatewayAsked,
         Aim::GatewayCommitted,
         Aim::CoordinatorAsked,
@@ -113,6 +119,7 @@ impl Aim {
         Aim::LostDecision,
         Aim::LostReply,
         Aim::LostAnswer,
+        Aim::OnlyCopy,
     ];
 
     /// What the run's counters call it.
@@ -132,6 +139,7 @@ impl Aim {
             Aim::ReadStalls => "aimed: leader stopped before a read's answer",
             Aim::SplitWritten => "aimed: leader, split written",
             Aim::SplitBorn => "aimed: node, group born",
+            Aim::OnlyCopy => "aimed: disk with the only copy of a group",
             Aim::SnapshotSender => "aimed: sender of a snapshot",
             Aim::SnapshotReceiver => "aimed: receiver of a snapshot",
             Aim::HandedOver => "aimed: leader, handed over",
@@ -147,6 +155,7 @@ impl Aim {
     fn passes_max(self) -> u32 {
         match self {
             Aim::ReadStalls => 100,
+            Aim::OnlyCopy => 1,
             Aim::SplitWritten | Aim::SplitBorn | Aim::HandedOver | Aim::HeirDies => 0,
             Aim::SnapshotSender | Aim::SnapshotReceiver => 2,
             _ => 6,
@@ -156,7 +165,7 @@ impl Aim {
     /// What makes its moment come, if that comes seldom.
     fn provoked_by(self) -> Option<Fault> {
         match self {
-            Aim::SplitWritten | Aim::SplitBorn => Some(Fault::Split),
+            Aim::SplitWritten | Aim::SplitBorn | Aim::OnlyCopy => Some(Fault::Split),
             Aim::HandedOver | Aim::HeirDies => Some(Fault::HandOver),
             Aim::SnapshotSender | Aim::SnapshotReceiver => Some(Fault::LongAbsence),
             _ => None,
@@ -184,6 +193,8 @@ struct Armed {
     write: Option<(NodeId, u64, u64)>,
     /// The commit whose participants are told nothing: who decided, and when it is.
     mute: Option<(NodeId, Timestamp)>,
+    /// The node whose disk may hold the only copy of a group.
+    keeper: Option<NodeId>,
 }
 
 /// What becomes of something that is about to leave a node.
@@ -212,9 +223,13 @@ impl Aims {
         }
         let aim = *pick(&mut self.rng, &self.exist);
         let passes = self.rng.random_range(0..=aim.passes_max());
-        let absence = aim.provoked_by() == Some(Fault::LongAbsence);
-        let until = now + 1_000 * MS + if absence { 10 * lease_ns } else { 0 };
-        self.armed = Some(Armed { aim, passes, until, write: None, mute: None });
+        let leases = match aim.provoked_by() {
+            Some(Fault::LongAbsence) => 10,
+            _ if aim == Aim::OnlyCopy => 4,
+            _ => 0,
+        };
+        let until = now + 1_000 * MS + leases * lease_ns;
+        self.armed = Some(Armed { aim, passes, until, write: None, mute: None, keeper: None });
         Some(aim)
     }
 
@@ -336,15 +351,41 @@ impl World {
     }
 
     /// A node says this of itself. True if that was its end.
-    pub(crate) fn aim_at_birth(&mut self, node: NodeId, notes: &[String]) -> bool {
-        if !notes.iter().any(|note| note.contains("born of a split")) {
+    pub(crate) fn aim_at_notes(&mut self, node: NodeId, notes: &[String]) -> bool {
+        let says = |what| notes.iter().any(|note| note.contains(what));
+        let (born, installed) = (says("born of a split"), says("installed a snapshot"));
+        if !born && !installed {
             return false;
         }
-        if self.armed_aim() != Some(Aim::SplitBorn) || !self.aims.chosen() {
-            return false;
+        match self.armed_aim() {
+            Some(Aim::SplitBorn) if born && self.aims.chosen() => {
+                self.strike_down(Aim::SplitBorn, node);
+                true
+            }
+            Some(Aim::OnlyCopy) => self.aim_at_the_only_copy(node, born),
+            _ => false,
         }
-        self.strike_down(Aim::SplitBorn, node);
-        true
+    }
+
+    fn aim_at_the_only_copy(&mut self, node: NodeId, born: bool) -> bool {
+        let keeper = self.aims.armed.as_ref().and_then(|armed| armed.keeper);
+        match keeper {
+            None if born => {
+                self.aims.armed.as_mut().expect("it is armed").keeper = Some(node);
+                let down = log_uniform(&mut self.aims.rng, MS, self.swarm.lease_ns / 8);
+                self.note(format!("aimed: {node} may have the only copy"));
+                self.crash_for(node, false, down);
+                true
+            }
+            Some(keeper) if !born && keeper != node && self.aims.chosen() => {
+                self.struck(Aim::OnlyCopy);
+                self.note(format!("{keeper} is without its disk until faults end, or for good"));
+                self.server(keeper).disk.halted = true;
+                self.crash(keeper, true);
+                false
+            }
+            _ => false,
+        }
     }
 
     /// This is about to leave a node.

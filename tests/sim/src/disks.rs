@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use paxos::{GroupId, NodeId};
+use paxos::NodeId;
 use rand::RngExt;
 use txn::testing::MemoryStore;
 
@@ -182,7 +182,7 @@ impl World {
             let disk = &self.servers[&node].disk;
             if disk.halted || disk.lost.is_some() {
                 let (stays, away) = (self.nemesis.random(), self.servers.len() - self.present().len());
-                if stays && away < (self.servers.len() - 1) / 2 && self.can_be_spared(node) {
+                if stays && away < (self.servers.len() - 1) / 2 {
                     self.crash(node, false);
                     let disk = &mut self.server(node).disk;
                     (disk.halted, disk.away) = (true, true);
@@ -194,25 +194,6 @@ impl World {
             }
             self.mend(node);
         }
-    }
-
-    /// Whether every group has a replica with a state on a majority of the disks without this one.
-    ///
-    /// A group that was born of a split may be on one disk only, for a while: where the others were sent
-    /// snapshots of its parent from after the split, before they had the new group. Only that disk can then
-    /// give it to them, and it must come back. (The log of a group should be kept until a majority has durably
-    /// applied what is in it, and then no majority is ever sent such a snapshot.)
-    fn can_be_spared(&self, node: NodeId) -> bool {
-        let mut holders: BTreeMap<GroupId, usize> = BTreeMap::new();
-        for server in self.servers.values() {
-            let counts = usize::from(server.id != node && !server.disk.away && server.disk.lost.is_none());
-            let lost = server.disk.lost.as_ref().map(|lost| &lost.store);
-            let store = server.process.as_ref().map(|process| process.node.store()).or(server.store.as_ref());
-            for group in lost.into_iter().chain(store).flat_map(MemoryStore::groups_with_state) {
-                *holders.entry(group).or_default() += counts;
-            }
-        }
-        holders.values().all(|count| count * 2 > self.servers.len())
     }
 
     /// How many more disks may be lost at once.

@@ -146,11 +146,11 @@ impl World {
 
     pub(crate) fn absorb(&mut self, id: NodeId, ready: NodeReady) {
         let canary = self.swarm.canary;
-        let born = self.aim_at_birth(id, &ready.notes);
+        let died = self.aim_at_notes(id, &ready.notes);
         for note in ready.notes {
             self.trace.record(self.now, Happened::Note(id, note));
         }
-        if born {
+        if died {
             return;
         }
         let failed = self.servers[&id].process.as_ref().is_some_and(|process| process.node.store().write_failed());
