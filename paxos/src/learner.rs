@@ -274,6 +274,12 @@ impl Replica {
     }
 
     /// Truncates the log below what the applied state covers durably, but for a tail.
+    ///
+    /// It waits for no other replica's disk: a group with a minority down, or a majority slow, must not
+    /// fill the disks of the rest. So the log is bounded by what is chosen between two flushes of the state, and
+    /// besides by `keep_slots` entries and whatever peers need that a leader heard of within a lease, these two
+    /// together by 64 MiB. Whoever is behind that gets a snapshot; that none is lost by it is up to the caller
+    /// (a state that replaces another must cover all that the other did).
     pub(crate) fn applied_durable(&mut self, now: Now, applied: Slot) {
         let applied = applied.min(self.learner.handed);
         let mut to = Slot(applied.0.saturating_sub(self.keep_slots));

@@ -114,9 +114,8 @@ impl Group {
             return Ok(());
         }
         if self.split_unflushed.is_some() {
-            // The receiver will hold this group without what was split off, durably, and may bring the
-            // others to the same slot. If this node then lost the birth of the new group, with what
-            // else it has not flushed, nobody would have its keys any more. It will be asked again.
+            // This node may yet lose the birth of the new group, with what else it has not flushed. Then nobody has a
+            // snapshot of it for the receiver, which would wait in vain. It will be asked again.
             cx.out.flush_state = true;
             return Ok(());
         }
