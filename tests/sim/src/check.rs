@@ -38,7 +38,7 @@ impl Oracle {
             for write in &attempt.writes {
                 let versions = oracle.versions.entry(write.key.clone()).or_default();
                 if versions.insert(ts, write.value.clone()).is_some() {
-                    return Err(format!("two commits wrote {} at {}", show(&write.key), ms_of(ts)));
+                    return Err(format!("I2: two commits wrote {} at {}", show(&write.key), ms_of(ts)));
                 }
             }
         }
@@ -138,7 +138,7 @@ pub fn check(history: &History, counters: &mut Counters) -> Result<(), String> {
             match attempt.ending {
                 Ending::Committed(ts) => {
                     let compared = oracle.compare(&seen.ops, &seen.rows, ts.prev());
-                    compared.map_err(|e| format!("serializability (I11): {}: {e}", name(attempt)))?;
+                    compared.map_err(|e| format!("I11: serializability: {}: {e}", name(attempt)))?;
                     counters.hit(I11);
                 }
                 _ => {
@@ -150,10 +150,10 @@ pub fn check(history: &History, counters: &mut Counters) -> Result<(), String> {
     }
     for read in &history.snapshots {
         if let Some(asked) = read.asked.filter(|asked| *asked != read.read_ts) {
-            return Err(format!("{} was asked at {}", name_read(read), ms_of(asked)));
+            return Err(format!("I12: {} was asked at {}", name_read(read), ms_of(asked)));
         }
         let compared = oracle.compare(&read.seen.ops, &read.seen.rows, read.read_ts);
-        compared.map_err(|e| format!("snapshot (I12): {}: {e}", name_read(read)))?;
+        compared.map_err(|e| format!("I12: snapshot: {}: {e}", name_read(read)))?;
         counters.hit(I12);
     }
     values(history, &oracle, counters)
@@ -166,18 +166,18 @@ fn commit_wait_and_visibility(history: &History, counters: &mut Counters) -> Res
         if let Ending::Committed(ts) = attempt.ending
             && !passed(ts, attempt.ended)
         {
-            return Err(format!("commit wait (I7): answered before its time: {}", name(attempt)));
+            return Err(format!("I7: commit wait: answered before its time: {}", name(attempt)));
         }
         for seen in &attempt.reads {
             counters.hit(I8);
             if let Some(row) = seen.rows.iter().flatten().find(|row| !passed(row.commit_ts, seen.at)) {
-                return Err(format!("visibility (I8): {} saw {} too early", name(attempt), show_row(row)));
+                return Err(format!("I8: visibility: {} saw {} too early", name(attempt), show_row(row)));
             }
         }
     }
     for read in &history.snapshots {
         if let Some(row) = read.seen.rows.iter().flatten().find(|row| !passed(row.commit_ts, read.seen.at)) {
-            return Err(format!("visibility (I8): {} saw {} too early", name_read(read), show_row(row)));
+            return Err(format!("I8: visibility: {} saw {} too early", name_read(read), show_row(row)));
         }
     }
     Ok(())
@@ -206,7 +206,7 @@ fn real_time_order(history: &History, counters: &mut Counters) -> Result<(), Str
             next += 1;
         }
         if let Some((_, earlier)) = newest.filter(|(earlier, _)| *earlier >= ts) {
-            return Err(format!("real time (I7): {} began after {}", name(attempt), name(earlier)));
+            return Err(format!("I7: real time: {} began after {}", name(attempt), name(earlier)));
         }
     }
 
@@ -240,7 +240,7 @@ fn real_time_order(history: &History, counters: &mut Counters) -> Result<(), Str
             let before = list.partition_point(|(at, _)| *at < read.invoked);
             if before > 0 && list[before - 1].1 > read.read_ts {
                 let newest = ms_of(list[before - 1].1);
-                return Err(format!("real time (I7): {} but {} of {newest} was known", name_read(read), show(key)));
+                return Err(format!("I7: real time: {} but {} of {newest} was known", name_read(read), show(key)));
             }
         }
     }
@@ -252,7 +252,7 @@ fn only_committed_versions(oracle: &Oracle, attempt: &Attempt, rows: &[Vec<Row>]
     for row in rows.iter().flatten() {
         let version = oracle.versions.get(&row.key).and_then(|versions| versions.get(&row.commit_ts));
         if version != Some(&Some(row.value.clone())) {
-            return Err(format!("dirty read (I9): {} saw {}", name(attempt), show_row(row)));
+            return Err(format!("I9: dirty read: {} saw {}", name(attempt), show_row(row)));
         }
     }
     Ok(())
@@ -272,7 +272,7 @@ fn values(history: &History, oracle: &Oracle, counters: &mut Counters) -> Result
             *appended.entry(*n).or_default() += 1;
             counters.hit(I10);
             if appended[n] > 1 {
-                return Err(format!("append (I10): {n} is there twice, in {}", show(key)));
+                return Err(format!("I10: append: {n} is there twice, in {}", show(key)));
             }
         }
     }
@@ -281,7 +281,7 @@ fn values(history: &History, oracle: &Oracle, counters: &mut Counters) -> Result
         for write in attempt.writes.iter().filter(|w| kind_of(&w.key) == 'a') {
             let Some(n) = write.value.as_ref().and_then(|value| list(value).last().copied()) else { continue };
             if appended.contains_key(&n) != committed {
-                let promise = if committed { "append, lost (I13)" } else { "append, of no commit (I9)" };
+                let promise = if committed { "I13: append, lost" } else { "I9: append, of no commit" };
                 return Err(format!("{promise}: {n} in {} of {}", show(&write.key), name(attempt)));
             }
             counters.hit(if committed { I13 } else { I9 });
@@ -293,7 +293,7 @@ fn values(history: &History, oracle: &Oracle, counters: &mut Counters) -> Result
         for row in seen.rows.iter().flatten().filter(|row| kind_of(&row.key) == 'a') {
             let last = last_lists.get(&row.key).map_or(&[][..], |l| l);
             if !last.starts_with(&list(&row.value)) {
-                return Err(format!("append: {} is no prefix of {last:?}", show_row(row)));
+                return Err(format!("I11: append: {} is no prefix of {last:?}", show_row(row)));
             }
         }
         whole_bank(&seen.ops, &seen.rows)?;
@@ -314,7 +314,7 @@ fn whole_bank(ops: &[ReadOp], rows: &[Vec<Row>]) -> Result<(), String> {
     let total: u64 = accounts.values().sum();
     let whole = ops.len() == 10 && ops.iter().all(|op| op.limit == 0 && kind_of(&op.span.start) == 'b');
     if whole && !accounts.is_empty() && (accounts.len() as u64 != ACCOUNTS || total != ACCOUNTS * BALANCE) {
-        return Err(format!("bank: {} accounts with {total}, not {}", accounts.len(), ACCOUNTS * BALANCE));
+        return Err(format!("I9: bank: {} accounts with {total}, not {}", accounts.len(), ACCOUNTS * BALANCE));
     }
     Ok(())
 }
@@ -327,7 +327,7 @@ fn switches(rows: &[Vec<Row>]) -> Result<(), String> {
     let pair = |row: &Row| row.key.get(2..row.key.len().saturating_sub(1)).map(<[u8]>::to_vec);
     for (i, row) in offs.iter().enumerate() {
         if let Some(other) = offs[i + 1..].iter().find(|other| pair(other) == pair(row) && other.key != row.key) {
-            return Err(format!("write skew: {} and {}", show_row(row), show_row(other)));
+            return Err(format!("I11: write skew: {} and {}", show_row(row), show_row(other)));
         }
     }
     Ok(())
@@ -340,7 +340,7 @@ fn phantoms(rows: &[Vec<Row>]) -> Result<(), String> {
         let count = counts.entry(row.key[0]).or_default();
         *count += 1;
         if *count > PHANTOMS {
-            return Err(format!("phantom: more than {PHANTOMS} rows of digit {}", char::from(row.key[0])));
+            return Err(format!("I11: phantom: more than {PHANTOMS} rows of digit {}", char::from(row.key[0])));
         }
     }
     Ok(())
@@ -391,19 +391,19 @@ mod tests {
     fn a_lost_update_is_found() {
         let one = append(1, (0, 100), 50, &[], &[1]);
         let two = append(2, (90, 200), 150, &[], &[2]);
-        assert!(verdict(vec![one, two], vec![]).starts_with("serializability"));
+        assert!(verdict(vec![one, two], vec![]).starts_with("I11: serializability"));
     }
 
     #[test]
     fn a_timestamp_against_real_time_is_found() {
         let one = append(1, (0, 100), 50, &[], &[1]);
         let two = append(2, (110, 200), 40, &[], &[2]);
-        assert!(verdict(vec![one, two], vec![]).starts_with("real time"));
+        assert!(verdict(vec![one, two], vec![]).starts_with("I7: real time"));
     }
 
     #[test]
     fn a_commit_answered_before_its_time_is_found() {
-        assert!(verdict(vec![append(1, (0, 100), 100, &[], &[1])], vec![]).starts_with("commit wait"));
+        assert!(verdict(vec![append(1, (0, 100), 100, &[], &[1])], vec![]).starts_with("I7: commit wait"));
     }
 
     #[test]
@@ -411,9 +411,9 @@ mod tests {
         let mut one = append(1, (0, 100), 50, &[], &[1]);
         one.ending = Ending::Aborted(None);
         let mut two = append(2, (110, 200), 150, &[(&[1], 50)], &[1, 2]);
-        assert!(verdict(vec![one.clone(), two.clone()], vec![]).starts_with("serializability"));
+        assert!(verdict(vec![one.clone(), two.clone()], vec![]).starts_with("I11: serializability"));
         two.ending = Ending::Aborted(None);
-        assert!(verdict(vec![one, two], vec![]).starts_with("dirty read"));
+        assert!(verdict(vec![one, two], vec![]).starts_with("I9: dirty read"));
     }
 
     #[test]
@@ -430,7 +430,7 @@ mod tests {
             seen: seen.clone(),
         };
         assert_eq!(verdict(vec![one.clone()], vec![stale(false)]), "", "a read of the past owes nothing to real time");
-        assert!(verdict(vec![one], vec![stale(true)]).starts_with("real time"));
+        assert!(verdict(vec![one], vec![stale(true)]).starts_with("I7: real time"));
     }
 
     #[test]
@@ -446,6 +446,6 @@ mod tests {
             read_ts: ts(60),
             seen,
         };
-        assert!(verdict(vec![one], vec![read]).starts_with("snapshot"));
+        assert!(verdict(vec![one], vec![read]).starts_with("I12: snapshot"));
     }
 }

@@ -4,7 +4,7 @@
 //!   hold: at any time, through restarts, and of those that are gone by now too.
 //! - **I2.** In the order of the slots, the timestamps that leaders assigned rise, over all leaderships. A
 //!   value of an older leadership behind the start of a newer one has no effect (the epoch rule), and
-//!   so its timestamp is none.
+//!   so its timestamp is none; at rest, its transaction has not committed by it.
 //! - **I4.** As a promise or an acceptance leaves a node, what it vouches for is in the durable part of that
 //!   node's log. The nodes have their own order of writing and sending; this does not trust it. Of a slot that is
 //!   chosen, though, a quorum of disks holds the value whatever this one does, and nothing is vouched for.
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use paxos::{Ballot, Entry, GroupId, Message, NodeId, Payload, Slot};
 use truetime::Timestamp;
 use txn::command::Command;
-use txn::{GroupLog, NodeMessage};
+use txn::{GroupLog, NodeMessage, TxnId};
 
 use crate::counters::Counters;
 use crate::invariants::{I2, I3, I4};
@@ -38,6 +38,10 @@ struct ChosenLog {
     /// Up to where timestamps were looked at, the leadership then in force, and the last timestamp.
     walked: Slot,
     epoch: Option<Ballot>,
+    /// Slots were passed over, of which nothing is known.
+    gaps: bool,
+    /// The commits that were looked at, and whether one of that transaction has an effect.
+    commits: BTreeMap<TxnId, bool>,
     last: Option<(Slot, Timestamp)>,
 }
 
@@ -54,7 +58,7 @@ impl ChosenLogs {
             if (&value.payload, value.origin) != (&entry.payload, entry.origin) {
                 let slot = entry.slot;
                 return Err(format!(
-                    "consensus (I3): {slot} of {group} is {value:?} by {first}, and {entry:?} by {node}"
+                    "I3: consensus: {slot} of {group} is {value:?} by {first}, and {entry:?} by {node}"
                 ));
             }
             counters.hit(I3);
@@ -64,26 +68,40 @@ impl ChosenLogs {
     }
 }
 
+impl ChosenLogs {
+    /// Whether each commit of a transaction in a group's log is a value of an older leadership behind the start of a
+    /// newer one, and so must have no effect.
+    pub fn is_void(&self, group: GroupId, txn: TxnId) -> bool {
+        self.groups.get(&group).is_some_and(|log| !log.gaps && log.commits.get(&txn) == Some(&false))
+    }
+}
+
 impl ChosenLog {
     /// Goes on in the order of the slots, as far as there are values. One that no replica kept for long
     /// enough to be read is passed over.
     fn walk(&mut self, group: GroupId, counters: &mut Counters) -> Result<(), String> {
         for (slot, (_, entry)) in self.values.range(Slot(self.walked.0 + 1)..) {
+            self.gaps |= self.walked.next() != *slot;
             self.walked = *slot;
             if entry.payload == Payload::Start {
                 self.epoch = self.epoch.max(Some(entry.origin));
             }
             let Payload::Command(bytes) = &entry.payload else { continue };
-            if self.epoch.is_some_and(|epoch| entry.origin < epoch) {
-                continue;
+            let void = self.epoch.is_some_and(|epoch| entry.origin < epoch);
+            let command =
+                Command::decode(bytes.clone()).map_err(|e| format!("I3: consensus: {slot} of {group}: {e}"))?;
+            if void {
+                counters.hit("value of an older leader behind the start of a newer");
             }
-            let command = Command::decode(bytes.clone()).map_err(|e| format!("{slot} of {group}: {e}"))?;
-            let Some(ts) = command.assigned_ts() else { continue };
+            if let Command::Commit { txn, .. } = &command {
+                *self.commits.entry(*txn).or_default() |= !void;
+            }
+            let Some(ts) = command.assigned_ts().filter(|_| !void) else { continue };
             if let Some((before, last)) = self.last
                 && ts <= last
             {
                 let (ts, last) = (ms_of(ts), ms_of(last));
-                return Err(format!("timestamps (I2): {group} assigned {ts} in {slot}, after {last} in {before}"));
+                return Err(format!("I2: timestamps: {group} assigned {ts} in {slot}, after {last} in {before}"));
             }
             self.last = Some((*slot, ts));
             counters.hit(I2);
@@ -142,7 +160,7 @@ impl World {
         self.shared.counters.hit(I4);
         let log = self.servers[&from].log.durable().get(group);
         if let Some(what) = unvouched(log, told, message) {
-            self.fail(format!("durability (I4): {from} tells of {what} in {group} before it is durable"));
+            self.fail(format!("I4: durability: {from} tells of {what} in {group} before it is durable"));
         }
     }
 }
@@ -181,8 +199,8 @@ mod tests {
     #[test]
     fn two_values_of_a_slot_and_falling_timestamps_are_found() {
         assert_eq!(judge(&[&[entry(1, 1, 10), entry(2, 1, 11)], &[entry(1, 1, 10)]]), Ok(()));
-        assert!(judge(&[&[entry(1, 1, 10)], &[entry(1, 2, 12)]]).unwrap_err().contains("(I3)"));
-        assert!(judge(&[&[entry(1, 1, 10), entry(2, 1, 10)]]).unwrap_err().contains("(I2)"));
+        assert!(judge(&[&[entry(1, 1, 10)], &[entry(1, 2, 12)]]).unwrap_err().starts_with("I3: "));
+        assert!(judge(&[&[entry(1, 1, 10), entry(2, 1, 10)]]).unwrap_err().starts_with("I2: "));
         // Behind the start of a newer leadership, a value of an older one has no effect.
         let start = Entry { payload: Payload::Start, ..entry(2, 2, 0) };
         assert_eq!(judge(&[&[entry(1, 1, 10), start, entry(3, 1, 5), entry(4, 2, 11)]]), Ok(()));

@@ -410,7 +410,7 @@ impl Actor for Client {
             self.reconnect(shared);
         }
         if let Answer::Wrong(why) = &answer {
-            shared.failure.get_or_insert(format!("client {} is told that its call is wrong: {why}", self.id));
+            shared.failure.get_or_insert(format!("answer: client {} is told that its call is wrong: {why}", self.id));
         }
         match (self.state.clone(), answer) {
             (State::Beginning, Answer::Begun(txn, priority)) => {

@@ -9,6 +9,7 @@ use truetime::Timestamp;
 use txn::{ReadOp, Row};
 
 use crate::history::{self, History};
+use crate::invariants::of_anomaly;
 use crate::plan::{ACCOUNTS, kind_of, list, number};
 use crate::sql::judge;
 use crate::sql::programs::{self, Style, When};
@@ -232,7 +233,8 @@ pub fn second_opinion(history: &History, sql: &[judge::Attempt]) -> Result<(), S
         }
         let verdict = check::judge(&events);
         if let Some(anomaly) = verdict.anomalies.first() {
-            return Err(format!("judge of {whose}: {}: {}\n{:?}", anomaly.name, anomaly.story, verdict.counts));
+            let (invariant, counts) = (of_anomaly(&anomaly.name), &verdict.counts);
+            return Err(format!("{invariant}: judge of {whose}: {}: {}\n{counts:?}", anomaly.name, anomaly.story));
         }
     }
     Ok(())

@@ -9,16 +9,23 @@
 //! | I5 | the leases of two leaders are disjoint in true time | `observe`: each group, each look |
 //! | I6 | replicas that applied the same slots hold the same | `observe`: while it runs, and at rest |
 //! | I7 | acknowledged before asked for means a smaller timestamp | `check`, `sql::judge`, the judge of histories |
-//! | I8 | nobody sees a write before its timestamp has passed | `check`: each row of each answer |
-//! | I9 | a transaction happens in all groups or in none | `check`: values; `observe`: nothing stays prepared |
+//! | I8 | nobody sees a write before its timestamp has passed | `observe`: each answer as it leaves; `check`: each row as it arrives |
+//! | I9 | a transaction happens in all groups or in none | `check`: values; `rest`: no replica holds a prepared transaction, and all groups and the client agree on how each ended |
 //! | I10 | a commit happens once, and its status agrees | `check`: each appended number |
 //! | I11 | a transaction whose locks were lost does not commit | `check`: what a commit read is what was there just before it |
-//! | I12 | a timestamp is read the same, everywhere and for ever | `check`: each read without locks |
+//! | I12 | a timestamp is read the same, everywhere and for ever | `check`: each read without locks; `rest` repeats some through every node |
 //! | I13 | an acknowledged commit is not lost | `check`: each acknowledged number is there at the end |
 //! | I14 | a replica whose disk fails stops | `processes`: each failure that it finds |
 //!
-//! Each failure names its invariant. A batch of runs in which one of them was never judged proves nothing about
-//! it, and fails.
+//! Each failure begins with the name of the invariant that is broken (`I5: ..`), or with one of these:
+//!
+//! | | |
+//! | --- | --- |
+//! | `panic` | a node found an invariant of its own broken, and stopped |
+//! | `liveness` | something never ends, or nothing happens |
+//! | `answer` | somebody was told what makes no sense |
+//!
+//! A batch of runs in which one of them was never judged proves nothing about it, and fails.
 
 use crate::counters::Counters;
 
@@ -54,7 +61,94 @@ pub const I13: &str = "I13 judged: what was acknowledged is there";
 /// Failing disks.
 pub const I14: &str = "I14 judged: a failing disk stops its node";
 
+/// Names of failures that are of no invariant of the design.
+const OTHERS: [&str; 3] = ["panic", "liveness", "answer"];
+
+/// What a failure begins with: the name of what is broken. `None` if it has none.
+pub fn name_of(failure: &str) -> Option<&str> {
+    let (name, _) = failure.split_once(": ")?;
+    let judged = JUDGED.iter().any(|judged| judged.split(' ').next() == Some(name));
+    (judged || OTHERS.contains(&name)).then_some(name)
+}
+
+/// The invariant that an anomaly of the command line's judge breaks.
+pub fn of_anomaly(anomaly: &str) -> &'static str {
+    match anomaly {
+        "garbage-read" | "G1a" | "G1b" | "wrong-total" => "I9",
+        "duplicate-elements" => "I10",
+        "stale-strong-read" | "timestamp-against-real-time" | "not-linearizable" => "I7",
+        "lost-element" => "I13",
+        "other-timestamp" | "unequal-snapshots" | "inexact-snapshot" => "I12",
+        "equal-timestamps" => "I2",
+        "nothing-committed" => "liveness",
+        "bad-history" => "answer",
+        name if name.ends_with("-realtime") || name.ends_with("-process") => "I7",
+        // Cycles, and reads that fit into no order.
+        _ => "I11",
+    }
+}
+
 /// Those that were never judged.
 pub fn never_judged(counters: &Counters) -> Vec<&'static str> {
     JUDGED.into_iter().filter(|name| counters.get(name) == 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_have_names() {
+        assert_eq!(name_of("I12: snapshot: of g1"), Some("I12"));
+        assert_eq!(name_of("panic: g1: 17 is not above 18"), Some("panic"));
+        for nameless in ["snapshot: of g1", "I15: no such invariant", "I12", "I1 2: x", ""] {
+            assert_eq!(name_of(nameless), None, "{nameless:?}");
+        }
+        for anomaly in ["G1a", "G-single-realtime", "G2-item", "nothing-committed", "unheard-of"] {
+            assert!(name_of(&format!("{}: judge of keys: {anomaly}", of_anomaly(anomaly))).is_some());
+        }
+    }
+
+    /// Whatever the sources hand over as a failure of a run begins with a name. Errors that get their name from
+    /// whoever passes them on are listed.
+    #[test]
+    fn no_failure_in_the_sources_is_nameless() {
+        let sources = [
+            include_str!("check.rs"),
+            include_str!("chosen.rs"),
+            include_str!("clients.rs"),
+            include_str!("lib.rs"),
+            include_str!("observe.rs"),
+            include_str!("processes.rs"),
+            include_str!("rest.rs"),
+            include_str!("sql/client.rs"),
+            include_str!("sql/judge.rs"),
+            include_str!("traffic.rs"),
+            include_str!("world.rs"),
+        ];
+        let passed_on =
+            ["{} reads asked, {} answered", "reading {}..{} (limit", "{} rows, not {}; missing", "{:?}, not {:?}"];
+        let makers = [
+            "Err(format!(",
+            "Err(",
+            "fail(format!(",
+            "failures.push(format!(",
+            "get_or_insert(format!(",
+            "get_or_insert(",
+        ];
+        let mut seen = 0;
+        for source in sources {
+            let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+            for maker in makers {
+                for text in source.split(maker).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')) {
+                    let named = name_of(text).is_some() || text.starts_with("{promise}: ");
+                    let listed = passed_on.iter().any(|listed| text.starts_with(listed));
+                    let line = text.lines().next().unwrap_or_default();
+                    assert!(named || listed, "a failure without the name of what it breaks: {maker}\"{line}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 40, "only {seen} failures were found in the sources");
+    }
 }

@@ -17,7 +17,7 @@
 //! | `disks`, `storms`, `aimed` | the same, of disks, of many processes, and at the worst moment |
 //! | `plan`, `clients`, `desk` | who uses the cluster, and through what |
 //! | `sql` | those who use it by SQL sessions, and a judge of their own |
-//! | `observe`, `chosen`, `history`, `check` | who watches, at every instant and at the end |
+//! | `observe`, `chosen`, `history`, `check`, `rest` | who watches, at every instant and at the end |
 //! | [`invariants`] | what they judge, by name |
 //! | [`overrides`], [`minimize`] | what a failure needs |
 //! | [`canary`] | the bugs that prove the above |
@@ -49,6 +49,7 @@ pub mod overrides;
 mod partitions;
 mod plan;
 mod processes;
+mod rest;
 mod rng;
 mod server;
 mod sql;
@@ -121,10 +122,13 @@ pub fn run_under(seed: u64, canary: Option<Canary>, verbose: bool, overrides: &O
     let (commits, reads) = (history.commits() + sql_commits, history.snapshots.len() as u64);
     let doubts = world.shared.counters.get("commit in doubt") + world.shared.counters.get("connection lost");
     if failure.is_none() && world.swarm.is_calm() && doubts > 0 {
-        failure = Some(format!("calm: {doubts} calls ended in doubt in a run without faults"));
+        failure = Some(format!("liveness: calm: {doubts} calls ended in doubt in a run without faults"));
     }
     if failure.is_none() && (commits < COMMITS_MIN || reads < COMMITS_MIN) {
-        failure = Some(format!("idle: {commits} commits and {reads} reads prove nothing"));
+        failure = Some(format!("liveness: idle: {commits} commits and {reads} reads prove nothing"));
+    }
+    if let Some(why) = &failure {
+        assert!(invariants::name_of(why).is_some(), "a failure does not begin with what is broken: {why}");
     }
     Outcome {
         seed,

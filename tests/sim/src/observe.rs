@@ -3,11 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use paxos::{GroupId, NodeId, Slot};
-use txn::{NodeMessage, Reply, Request, RequestBody, SnapshotMessage, TwoPhase, TxnId};
+use truetime::Timestamp;
+use txn::command::PreparedTxn;
+use txn::storage::{Storage, Visit};
+use txn::testing::MemoryStore;
+use txn::{NodeMessage, Reply, Request, RequestBody, SnapshotMessage, TwoPhase, TxnId, TxnStatus, keyspace};
 
+use crate::clock::truth;
 use crate::counters::Counters;
-use crate::invariants::{I1, I5, I6, I9};
+use crate::invariants::{I1, I5, I6, I8, I9};
 use crate::trace::ms_of;
 use crate::world::World;
 
@@ -29,6 +35,18 @@ pub struct Observer {
     samples: u64,
     /// Groups that were there at the start.
     groups_max: usize,
+}
+
+/// The timestamps at which a replica has transactions prepared.
+pub fn prepared(store: &MemoryStore, group: GroupId) -> Vec<Timestamp> {
+    let prefix = keyspace::record_prefix(group, keyspace::PREPARED);
+    let mut found = Vec::new();
+    // What rot has taken is not counted.
+    let _ = store.scan(&prefix, &keyspace::prefix_end(&prefix), false, &mut |_, value| {
+        found.extend(PreparedTxn::decode(Bytes::copy_from_slice(value)).map(|prepared| prepared.prepare_ts));
+        Visit::Next
+    });
+    found
 }
 
 impl Observer {
@@ -77,13 +95,31 @@ impl World {
         }
     }
 
+    /// An answer leaves a node: the timestamps that it tells of have surely passed (I8).
+    pub(crate) fn judge_answer(&mut self, node: NodeId, reply: &Reply) {
+        let told = match reply {
+            Reply::Rows { results, .. } => {
+                let rows = results.iter().flat_map(|result| &result.rows);
+                rows.map(|row| row.commit_ts).max()
+            }
+            Reply::Committed { commit_ts, .. } | Reply::Status(TxnStatus::Committed(commit_ts)) => Some(*commit_ts),
+            _ => None,
+        };
+        let Some(told) = told else { return };
+        self.shared.counters.hit(I8);
+        if told >= truth(self.now) {
+            let (told, now) = (ms_of(told), ms_of(truth(self.now)));
+            self.fail(format!("I8: answers: {node} tells of a write at {told} at {now}: {reply:?}"));
+        }
+    }
+
     /// Looks at all nodes at once.
     pub(crate) fn sample(&mut self) {
         let (now_ns, mut failures) = (self.now, Vec::new());
         let mut leases: BTreeMap<GroupId, (NodeId, truetime::Timestamp)> = BTreeMap::new();
         let (seen, counters) = (&mut self.observer, &mut self.shared.counters);
         seen.samples += 1;
-        let hash_now = seen.samples % 250 == 0;
+        let (hash_now, look_at_prepared) = (seen.samples % 250 == 0, seen.samples % 8 == 0);
         for server in self.servers.values() {
             let Some(process) = &server.process else { continue };
             // It asserts that its interval contains true time.
@@ -95,7 +131,7 @@ impl World {
                     counters.hit(I5);
                     if let Some((other, until)) = leases.insert(group, (server.id, end)) {
                         failures.push(format!(
-                            "leases (I5): {other} leads {group} until {} and {} until {}",
+                            "I5: leases: {other} leads {group} until {} and {} until {}",
                             ms_of(until),
                             server.id,
                             ms_of(end)
@@ -103,7 +139,17 @@ impl World {
                     }
                     if seen.leaders.insert(group, server.id).is_some_and(|before| before != server.id) {
                         counters.hit("leader changed");
+                        if !prepared(process.node.store(), group).is_empty() {
+                            counters.hit("leader changed with a transaction prepared");
+                        }
                     }
+                }
+                let held = || prepared(process.node.store(), group).iter().any(|ts| ts.prev() == status.safe_ts);
+                if look_at_prepared && held() {
+                    counters.hit(match status.lease_end {
+                        Some(_) => "safe time held by a prepared transaction",
+                        None => "safe time of a follower held by a prepared transaction",
+                    });
                 }
                 let applied = seen.applied.entry(group).or_default();
                 *applied = status.applied.max(*applied);
@@ -115,7 +161,7 @@ impl World {
                     let (node, first) = *seen.hashes.entry((group, status.applied)).or_insert((server.id, hash));
                     if first != hash {
                         let (at, me) = (status.applied, server.id);
-                        failures.push(format!("replicas (I6): {node} and {me} differ in {group} at {at}"));
+                        failures.push(format!("I6: replicas: {node} and {me} differ in {group} at {at}"));
                     }
                     if node != server.id {
                         counters.hit(I6);
@@ -144,7 +190,7 @@ impl World {
     /// What is still under way, in words.
     pub(crate) fn unrest(&mut self) -> String {
         let mut text = String::new();
-        let mut states: BTreeMap<GroupId, BTreeSet<(Slot, u64)>> = BTreeMap::new();
+        let mut states: BTreeMap<GroupId, Vec<(NodeId, Slot)>> = BTreeMap::new();
         let mut replicas: BTreeMap<GroupId, usize> = BTreeMap::new();
         let mut leaders: BTreeMap<GroupId, NodeId> = BTreeMap::new();
         let now_ns = self.now;
@@ -160,8 +206,7 @@ impl World {
             for status in process.node.status(now) {
                 let group = status.range.group;
                 *replicas.entry(group).or_default() += 1;
-                let hash = process.node.checksum(group).and_then(Result::ok).unwrap_or(0);
-                states.entry(group).or_default().insert((status.applied, hash));
+                states.entry(group).or_default().push((server.id, status.applied));
                 if status.lease_end.is_some() {
                     leaders.insert(group, server.id);
                 }
@@ -173,11 +218,17 @@ impl World {
             if replicas[group] != present {
                 text += &format!("  {group} has {} replicas\n", replicas[group]);
             }
-            let slots: BTreeSet<Slot> = states.iter().map(|(slot, _)| *slot).collect();
-            if slots.len() < states.len() {
-                failures.push(format!("replicas (I6): {group} differs at rest: {states:?}"));
-            } else if slots.len() > 1 {
+            let slots: BTreeSet<Slot> = states.iter().map(|(_, slot)| *slot).collect();
+            if slots.len() > 1 {
                 text += &format!("  {group} is applied up to {slots:?}\n");
+            } else {
+                // A hash reads the whole state: only once it means something.
+                let node = |id: &NodeId| self.servers[id].process.as_ref().map(|process| &process.node);
+                let hash = |id| node(id).and_then(|node| node.checksum(*group)?.ok()).unwrap_or(0);
+                let hashes: BTreeSet<u64> = states.iter().map(|(id, _)| hash(id)).collect();
+                if hashes.len() > 1 {
+                    failures.push(format!("I6: replicas: {group} differs at rest: {states:?}"));
+                }
             }
             let Some(leader) = leaders.get(group) else {
                 text += &format!("  {group} has no leader\n");

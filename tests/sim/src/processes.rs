@@ -9,6 +9,7 @@ use txn::{NodeInput, NodeReady};
 use crate::canary::Canary;
 use crate::clients::Answer;
 use crate::desk::Desk;
+use crate::observe::prepared;
 use crate::rng::{Purpose, chance, log_uniform, stream};
 use crate::server::{Parcel, Process};
 use crate::trace::Happened;
@@ -51,7 +52,7 @@ impl World {
                 self.server(id).store = rotten;
                 self.halt(id, &e.to_string(), false);
             }
-            Err(e) => self.fail(format!("{id} does not start: {e}")),
+            Err(e) => self.fail(format!("I13: {id} does not start: {e}")),
             Ok((node, ready)) => {
                 let desk_rng = stream(seed, id.0, Purpose::Gateway, incarnation);
                 let desk = Desk::new(id, nodes, gateway_options, incarnation, now, desk_rng);
@@ -148,6 +149,9 @@ impl World {
         let canary = self.swarm.canary;
         let died = self.aim_at_notes(id, &ready.notes);
         for note in ready.notes {
+            if note.contains(": installed a snapshot at ") {
+                self.count_installed(id, &note);
+            }
             self.trace.record(self.now, Happened::Note(id, note));
         }
         if died {
@@ -155,7 +159,7 @@ impl World {
         }
         let failed = self.servers[&id].process.as_ref().is_some_and(|process| process.node.store().write_failed());
         if failed && ready.fatal.is_none() {
-            self.fail(format!("disks (I14): {id} goes on after a write of its store failed"));
+            self.fail(format!("I14: disks: {id} goes on after a write of its store failed"));
             return;
         }
         if let Some(why) = ready.fatal {
@@ -164,7 +168,7 @@ impl World {
                 self.halt(id, &why, false);
                 return;
             }
-            self.fail(format!("{id} stopped itself: {why}"));
+            self.fail(format!("I14: {id} stopped itself, and its disk is good: {why}"));
             return;
         }
         let mut parcels: Vec<Parcel> = Vec::new();
@@ -202,7 +206,6 @@ impl World {
         }
         self.send(id, parcels);
         if ready.flush_state {
-            self.shared.counters.hit("snapshot installed");
             self.installed(id);
             self.flush(id);
         }
@@ -228,6 +231,17 @@ impl World {
             self.crash(id, power_cut);
             let delay = log_uniform(&mut self.nemesis, 1_000_000, self.swarm.lease_ns);
             self.after(delay, Event::Start { node: id });
+        }
+    }
+
+    /// A node says that a replica of its has installed a snapshot.
+    fn count_installed(&mut self, id: NodeId, note: &str) {
+        self.shared.counters.hit("snapshot installed");
+        let Some(process) = &self.servers[&id].process else { return };
+        let groups = process.node.applied().into_iter().map(|(group, _)| group);
+        let mut of_it = groups.filter(|group| note.starts_with(&format!("{group}: ")));
+        if of_it.any(|group| !prepared(process.node.store(), group).is_empty()) {
+            self.shared.counters.hit("snapshot installed with a transaction prepared");
         }
     }
 

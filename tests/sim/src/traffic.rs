@@ -61,6 +61,9 @@ impl World {
                 }
             };
             self.observer.sent(&message, id, &mut self.shared.counters);
+            if let NodeMessage::Reply { reply, .. } = &message {
+                self.judge_answer(id, reply);
+            }
             let bytes = message.encode();
             if to == id {
                 self.trace.record(self.now, Happened::Local(id, bytes.clone()));
@@ -106,7 +109,7 @@ impl World {
             return;
         }
         match NodeMessage::decode(bytes) {
-            Err(e) => self.fail(format!("a message from {from} to {to} does not decode: {e}")),
+            Err(e) => self.fail(format!("answer: a message from {from} to {to} does not decode: {e}")),
             Ok(NodeMessage::Reply { id, reply }) => self.with_desk(to, |desk, now| desk.reply(now, id, reply)),
             Ok(message) => {
                 let aim = self.aim_at_arrival(to, &message);
@@ -179,7 +182,7 @@ impl World {
         if let Answer::TooOld(asked) = &answer {
             let earliest = truth(self.now).minus_ns(self.swarm.version_retention_ns);
             if asked.is_some_and(|asked| asked > earliest) {
-                self.fail(format!("retention: client {client} was told that {asked:?} is too old"));
+                self.fail(format!("I12: retention: client {client} was told that {asked:?} is too old"));
                 return;
             }
         }

@@ -293,7 +293,7 @@ impl World {
     /// is the checker's.
     pub fn run(&mut self) -> Result<(), String> {
         while self.stage != Stage::Done {
-            let Some((at, event)) = self.agenda.pop() else { return Err("the world stands still".into()) };
+            let Some((at, event)) = self.agenda.pop() else { return Err("liveness: the world stands still".into()) };
             assert!(at >= self.now, "time runs backwards");
             self.now = at;
             if self.now > self.swarm.rest_by || self.trace.events > EVENTS_MAX {
@@ -516,11 +516,14 @@ impl World {
                         agenda.push(Plan::Snapshot { ops: read.seen.ops.clone(), when, gateway: Some(node) });
                     }
                 }
+                agenda.extend(self.earlier_reads());
                 self.seat(auditor + 1, agenda, false);
                 self.stage = Stage::ReadingAgain;
             }
             Stage::ReadingAgain if self.has_left(auditor + 1) => {
                 self.note("only rest is left".into());
+                let again = self.shared.history.snapshots.iter().filter(|read| read.client == auditor + 1).count();
+                self.shared.counters.add("earlier reads repeated through every node", again as u64);
                 self.stage = Stage::Resting;
             }
             Stage::Resting => self.rest(),
@@ -532,6 +535,9 @@ impl World {
         if self.is_at_rest() {
             self.note("at rest".into());
             self.stage = Stage::Done;
+            if let Err(why) = self.judge_rest() {
+                self.fail(why);
+            }
         }
     }
 

@@ -247,7 +247,9 @@ impl SqlClient {
             shared.counters.hit(counter(err.sqlstate));
             let expected = ["40001", "40003", "57P03", "72000", "23505", "42P01", "25P02"];
             if !expected.contains(&err.sqlstate) {
-                shared.failure.get_or_insert(format!("sql: client {} in {:?} is told {err}", self.id, self.state));
+                shared
+                    .failure
+                    .get_or_insert(format!("answer: sql: client {} in {:?} is told {err}", self.id, self.state));
             }
             self.retryable = matches!(err.sqlstate, "40001" | "57P03");
         }
@@ -261,7 +263,7 @@ impl SqlClient {
             (State::Running(_) | State::Committing, Some(err)) if err.sqlstate == "40003" => {
                 let named = err.ambiguous.as_ref().map(|ambiguous| ambiguous.txn);
                 if self.open.is_some_and(|open| named != Some(open)) {
-                    shared.failure.get_or_insert(format!("sql: {err} names another transaction"));
+                    shared.failure.get_or_insert(format!("I10: sql: {err} names another transaction"));
                 }
                 self.open = named;
                 self.doubt(shared)
@@ -282,7 +284,7 @@ impl SqlClient {
                     }
                     Ok(returned) => {
                         if failed {
-                            shared.failure.get_or_insert("sql: a block failed without an error".into());
+                            shared.failure.get_or_insert("answer: sql: a block failed without an error".into());
                         }
                         self.running.as_mut().expect("it runs").react(&statement, &returned);
                         self.state = State::Thinking;
@@ -291,7 +293,7 @@ impl SqlClient {
                     Err(_) if alone => self.aborted(now, shared),
                     Err(err) => {
                         if !failed || open.is_some() {
-                            shared.failure.get_or_insert(format!("sql: after {err} the block goes on"));
+                            shared.failure.get_or_insert(format!("I9: sql: after {err} the block goes on"));
                         }
                         self.state = State::RollingBack;
                         // COMMIT of a failed block rolls back too.
@@ -303,14 +305,14 @@ impl SqlClient {
             (State::Committing, None) => {
                 let returned = returned.pop().unwrap_or_default();
                 if returned.tag != "COMMIT" {
-                    shared.failure.get_or_insert(format!("sql: COMMIT is answered with {}", returned.tag));
+                    shared.failure.get_or_insert(format!("answer: sql: COMMIT is answered with {}", returned.tag));
                 }
                 self.finish(now, returned, shared);
                 self.done(shared)
             }
             (State::RollingBack, None) => {
                 if returned.pop().is_none_or(|returned| returned.tag != "ROLLBACK") {
-                    shared.failure.get_or_insert("sql: a failed block ended otherwise than by ROLLBACK".into());
+                    shared.failure.get_or_insert("answer: sql: a failed block ended otherwise than by ROLLBACK".into());
                 }
                 if self.running.as_ref().is_some_and(|program| program.rollback) {
                     self.retryable = false;
@@ -324,7 +326,7 @@ impl SqlClient {
             }
             (State::Committing | State::Beginning, Some(_)) => self.aborted(now, shared),
             (State::RollingBack, Some(err)) => {
-                shared.failure.get_or_insert(format!("sql: ROLLBACK is answered with {err}"));
+                shared.failure.get_or_insert(format!("answer: sql: ROLLBACK is answered with {err}"));
                 self.aborted(now, shared)
             }
             (state, _) => unreachable!("SQL client {} in {state:?} got an answer", self.id),

@@ -190,11 +190,11 @@ pub fn check(attempts: &[Attempt], epsilon_ns: i64) -> Result<(), String> {
                 let expected = match model.run(&done.statement, ghosts) {
                     // It read at a time before the table was made: then the table is empty.
                     Err(Fails::NoTable) => empty(&done.statement),
-                    other => other.map_err(|why| format!("sql: {why:?} expected of {}", attempt.describe()))?,
+                    other => other.map_err(|why| format!("I12: sql: {why:?} expected of {}", attempt.describe()))?,
                 };
                 let when = ms_of(at);
                 compare(&expected, returned)
-                    .map_err(|why| format!("sql: snapshot (I12): as of {when}: {why}\n  {}", attempt.describe()))?;
+                    .map_err(|why| format!("I12: sql: snapshot: as of {when}: {why}\n  {}", attempt.describe()))?;
             }
         }
     }
@@ -223,7 +223,7 @@ fn strong_reads(attempts: &[Attempt], writes: &[Write]) -> Result<(), String> {
             if let Some(write) = missed {
                 let (read, key) = (ms_of(at), &write.key);
                 let (late, early) = (attempt.describe(), write.attempt.describe());
-                return Err(format!("sql: strong read (I7): at {read}, and {key:?} was written: {late}\n  {early}"));
+                return Err(format!("I7: sql: strong read: at {read}, and {key:?} was written: {late}\n  {early}"));
             }
         }
     }
@@ -236,7 +236,7 @@ fn real_time(attempts: &[Attempt]) -> Result<(), String> {
     for attempt in attempts {
         if let Some(at) = attempt.committed() {
             if at >= truth(attempt.ended) {
-                return Err(format!("sql: commit wait (I7): answered before its time: {}", attempt.describe()));
+                return Err(format!("I7: sql: commit wait: answered before its time: {}", attempt.describe()));
             }
             ended.push((attempt.ended, at, attempt));
         }
@@ -256,7 +256,7 @@ fn real_time(attempts: &[Attempt]) -> Result<(), String> {
         {
             let (late, early) = (attempt.describe(), newest[index].describe());
             return Err(format!(
-                "sql: real time (I7): its commit was asked for after the other's was answered: {late}\n  {early}"
+                "I7: sql: real time: its commit was asked for after the other's was answered: {late}\n  {early}"
             ));
         }
     }
@@ -275,7 +275,7 @@ fn bound(attempt: &Attempt, done: &Done, at: Timestamp, epsilon_ns: i64) -> Resu
             at >= ago(attempt.invoked) && at <= ago(done.at).plus_ns(2 * epsilon_ns)
         }
     };
-    if fits { Ok(()) } else { Err(format!("sql: staleness: read at {}: {}", ms_of(at), attempt.describe())) }
+    if fits { Ok(()) } else { Err(format!("I12: sql: staleness: read at {}: {}", ms_of(at), attempt.describe())) }
 }
 
 fn empty(statement: &Statement) -> Expected {
@@ -305,7 +305,7 @@ fn replay(model: &mut Model, attempt: &Attempt, dropped: &BTreeMap<Table, i64>) 
         let ghosts = dropped.get(&done.statement.table()).is_some_and(|at| attempt.commit_invoked < *at);
         let wrong = |why: String| {
             let text = done.statement.text(true).0;
-            format!("sql: serializability: {text}: {why}\n  {}", attempt.describe())
+            format!("I11: sql: serializability: {text}: {why}\n  {}", attempt.describe())
         };
         let expected = model.run(&done.statement, ghosts).map_err(|why| wrong(format!("{why:?} expected")))?;
         match &done.result {
@@ -345,7 +345,7 @@ fn invariants(model: &mut Model, attempt: &Attempt) -> Result<(), String> {
             _ => {}
         }
     }
-    broken.map_or(Ok(()), |why| Err(format!("sql: {why}: {}", attempt.describe())))
+    broken.map_or(Ok(()), |why| Err(format!("I11: sql: {why}: {}", attempt.describe())))
 }
 
 /// Whether each error was due.
@@ -384,7 +384,7 @@ fn errors(attempts: &[Attempt], presence: &Presence, epsilon_ns: i64) -> Result<
                 }
                 "23505" => {
                     let Statement::Insert { rows, .. } = &done.statement else {
-                        return Err(format!("sql: {err}: {}", attempt.describe()));
+                        return Err(format!("answer: sql: {err}: {}", attempt.describe()));
                     };
                     let own = |key: &Vec<i64>| {
                         attempt.done[..index].iter().any(
@@ -397,7 +397,7 @@ fn errors(attempts: &[Attempt], presence: &Presence, epsilon_ns: i64) -> Result<
                 _ => false,
             };
             if undue {
-                return Err(format!("sql: not due: {err}: {}", attempt.describe()));
+                return Err(format!("I11: sql: not due: {err}: {}", attempt.describe()));
             }
         }
     }
@@ -424,7 +424,7 @@ fn nothing_of_what_failed(attempts: &[Attempt]) -> Result<(), String> {
             for datum in returned.rows.iter().flatten() {
                 let Datum::Text(text) = datum else { continue };
                 if let Some(number) = text.split(',').find(|number| failed.contains(number) && !own.contains(number)) {
-                    return Err(format!("sql: dirty read (I9): {number} was aborted: {}", attempt.describe()));
+                    return Err(format!("I9: sql: dirty read: {number} was aborted: {}", attempt.describe()));
                 }
             }
         }
