@@ -38,6 +38,12 @@ pub enum Guarantee {
     DecisionLogged,
     /// No write is given a timestamp at or below one that was promised to readers (I12).
     PromiseKept,
+    /// A commit has no timestamp after its deadline (a schema that it was planned with is one that others know).
+    CommitDeadline,
+    /// Who knows of an index that is not written yet deletes its old entries.
+    IndexDeletes,
+    /// A step of a schema change waits until nobody goes by the state before the last one.
+    SchemaSteps,
     /// A snapshot carries the transactions that are prepared (I9).
     SnapshotWhole,
     /// The applied index is written together with the data that it vouches for (I6).

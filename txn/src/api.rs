@@ -84,6 +84,9 @@ pub enum RequestBody {
         writes: Vec<Mutation>,
         /// The other participants: each has been or is being sent `Prepare`.
         participants: Vec<GroupId>,
+        /// What the transaction rests on (a schema) is known to hold up to here only: its commit
+        /// timestamp must not be later, else it is aborted with `TooLate`.
+        deadline: Option<Timestamp>,
     },
     /// Prepare as a participant, then tell the coordinator. Answered by `Prepared`, which the
     /// gateway needs only for its timing, or by an error.
@@ -253,6 +256,8 @@ pub enum AbortReason {
     GivenUp,
     /// The range was split under it.
     Split,
+    /// No timestamp at or below its deadline was left.
+    TooLate,
 }
 
 impl fmt::Display for AbortReason {
@@ -263,6 +268,7 @@ impl fmt::Display for AbortReason {
             AbortReason::Participant => "a participant could not prepare",
             AbortReason::GivenUp => "it was given up",
             AbortReason::Split => "its range was split",
+            AbortReason::TooLate => "no timestamp at or before its deadline was left",
         })
     }
 }

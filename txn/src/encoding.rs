@@ -165,12 +165,13 @@ fn put_request(w: &mut Writer, request: &Request) {
         RequestBody::Snapshot { at, ops } => {
             w.u8(1).option(*at, put_timestamp).list(ops.iter(), put_read_op);
         }
-        RequestBody::Commit { txn, priority, leadership, writes, participants } => {
+        RequestBody::Commit { txn, priority, leadership, writes, participants, deadline } => {
             put_txn(w.u8(2), *txn, *priority);
             w.option(*leadership, put_ballot).list(writes.iter(), put_mutation);
             w.list(participants.iter(), |w, group| {
                 w.group(*group);
             });
+            w.option(*deadline, put_timestamp);
         }
         RequestBody::Prepare { txn, priority, leadership, writes, coordinator } => {
             put_txn(w.u8(3), *txn, *priority);
@@ -219,6 +220,7 @@ fn get_request(r: &mut Reader) -> Result<Request> {
             leadership: r.option(Reader::ballot)?,
             writes: r.list(get_mutation)?,
             participants: r.list(Reader::group)?,
+            deadline: r.option(Reader::timestamp)?,
         },
         3 => RequestBody::Prepare {
             txn: get_txn(r)?,
@@ -348,6 +350,7 @@ fn abort_tag(reason: AbortReason) -> u8 {
         AbortReason::Participant => 2,
         AbortReason::GivenUp => 3,
         AbortReason::Split => 4,
+        AbortReason::TooLate => 5,
     }
 }
 
@@ -358,6 +361,7 @@ fn get_abort(r: &mut Reader) -> Result<AbortReason> {
         2 => AbortReason::Participant,
         3 => AbortReason::GivenUp,
         4 => AbortReason::Split,
+        5 => AbortReason::TooLate,
         tag => return unknown("abort", tag),
     })
 }

@@ -276,7 +276,7 @@ async fn allocate_group(engine: &GatewayEngine) -> Result<GroupId, ClientError> 
             let next = last + 1;
             let value = Bytes::from(next.to_string());
             txn.write(vec![Mutation { key: Bytes::from_static(GROUP_COUNTER_KEY), value: Some(value) }])?;
-            txn.commit().await?;
+            txn.commit(None).await?;
             Ok(GroupId(next))
         };
         match next.await {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use sql::engine::{CommitInfo, Transaction};
+use truetime::Timestamp;
 use txn::client::{ClientError, ClientInput, ClientReady, Outcome, ReadWrite};
 use txn::{LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
 
@@ -175,8 +176,8 @@ impl Transaction for GatewayTxn {
         self.state().txn.lock_wait_ns()
     }
 
-    async fn commit(mut self) -> Result<CommitInfo, ClientError> {
-        let outcome = self.drive(ClientInput::Commit).await;
+    async fn commit(mut self, deadline: Option<Timestamp>) -> Result<CommitInfo, ClientError> {
+        let outcome = self.drive(ClientInput::Commit { deadline }).await;
         self.ended = true;
         match outcome {
             Outcome::Committed(report) => Ok(CommitInfo::of(self.id, report)),

@@ -115,7 +115,14 @@ fn requests() -> Vec<RequestBody> {
     vec![
         RequestBody::Read { txn, priority, leadership, ops: ops.clone(), mode: LockMode::Shared },
         RequestBody::Snapshot { at: Some(ts(3)), ops },
-        RequestBody::Commit { txn, priority, leadership, writes: writes(), participants: vec![GroupId(4)] },
+        RequestBody::Commit {
+            txn,
+            priority,
+            leadership,
+            writes: writes(),
+            participants: vec![GroupId(4)],
+            deadline: None,
+        },
         RequestBody::Prepare { txn, priority, leadership: None, writes: writes(), coordinator: GroupId(1) },
         RequestBody::KeepAlive { txn, leadership: ballot() },
         RequestBody::Status { txn },

@@ -28,7 +28,7 @@
 use std::collections::BTreeMap;
 
 use paxos::{Ballot, GroupId, NodeId};
-use truetime::Now;
+use truetime::{Now, Timestamp};
 
 use crate::api::{AbortReason, GroupError, Reply, Request, RequestBody, TxnStatus};
 use crate::types::{Mutation, Priority, TxnId};
@@ -65,7 +65,14 @@ type Verdict = Result<CommitReport, ClientError>;
 
 impl Commit {
     /// Begins the commit of these groups; there is at least one.
-    pub fn new(txn: TxnId, priority: Priority, shares: BTreeMap<GroupId, Share>, now: Now, gw: &Gateway) -> Commit {
+    pub fn new(
+        txn: TxnId,
+        priority: Priority,
+        shares: BTreeMap<GroupId, Share>,
+        deadline: Option<Timestamp>,
+        now: Now,
+        gw: &Gateway,
+    ) -> Commit {
         let writes = shares.values().any(|share| !share.writes.is_empty());
         // A group that must write a record anyhow, then one whose leader is here: no network hop.
         let cost = |(group, share): &(&GroupId, &Share)| {
@@ -78,7 +85,7 @@ impl Commit {
         for (group, Share { leadership, writes }) in shares {
             if group == coordinator {
                 let participants = std::mem::take(&mut participants);
-                let body = RequestBody::Commit { txn, priority, leadership, writes, participants };
+                let body = RequestBody::Commit { txn, priority, leadership, writes, participants, deadline };
                 commit = Some(Call::new(group, body, None));
             } else {
                 let body = RequestBody::Prepare { txn, priority, leadership, writes, coordinator };

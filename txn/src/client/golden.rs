@@ -151,6 +151,7 @@ impl World {
             "wounded" => Reply::Error(GroupError::Aborted(AbortReason::Wounded)),
             "lost" => Reply::Error(GroupError::Aborted(AbortReason::LocksLost)),
             "given_up" => Reply::Error(GroupError::Aborted(AbortReason::GivenUp)),
+            "toolate" => Reply::Error(GroupError::Aborted(AbortReason::TooLate)),
             "notleader" => Reply::Error(GroupError::NotLeader(args.next_pos().map(parse_node).transpose()?)),
             "nogroup" => Reply::Error(GroupError::NoGroup),
             "unavailable" => Reply::Error(GroupError::Unavailable("busy".into())),
@@ -234,7 +235,10 @@ impl goldenscript::Runner for World {
                 let mark = number(&mut args)? as Mark;
                 self.txn()?.undo_to(mark);
             }
-            "commit" => self.step(ClientInput::Commit, &mut out)?,
+            "commit" => {
+                let deadline = args.take_key("by").map(parse_ms).transpose()?;
+                self.step(ClientInput::Commit { deadline }, &mut out)?;
+            }
             "rollback" => self.step(ClientInput::Rollback, &mut out)?,
             "snapshot" => {
                 let at = args.take_key("at").map(parse_ms).transpose()?;
@@ -369,9 +373,10 @@ fn show_body(body: &RequestBody) -> String {
         RequestBody::Snapshot { at, ops } => {
             format!("snapshot {} at {}", show_ops(ops), at.map_or_else(|| "leader's choice".into(), show_ms))
         }
-        RequestBody::Commit { leadership, writes, participants, .. } => {
+        RequestBody::Commit { leadership, writes, participants, deadline, .. } => {
             let others = participants.iter().map(|group| group.to_string()).collect::<Vec<_>>().join(",");
-            format!("commit {} with [{others}] ({})", show_writes(writes), show_held(leadership))
+            let by = deadline.map_or_else(String::new, |at| format!(" by {}", show_ms(at)));
+            format!("commit{by} {} with [{others}] ({})", show_writes(writes), show_held(leadership))
         }
         RequestBody::Prepare { leadership, writes, coordinator, .. } => {
             format!("prepare {} for {coordinator} ({})", show_writes(writes), show_held(leadership))

@@ -83,7 +83,10 @@ pub enum ClientInput {
         mode: LockMode,
     },
     /// Commit. Only of a [`ReadWrite`]; answered by `Committed` or `Failed`.
-    Commit,
+    Commit {
+        /// At or before this, or not at all: then it fails as `Aborted` because it was `TooLate`.
+        deadline: Option<Timestamp>,
+    },
     /// Give up. Only of a [`ReadWrite`]; answered by `RolledBack`.
     Rollback,
     /// A reply came.

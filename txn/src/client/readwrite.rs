@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use paxos::{Ballot, GroupId};
-use truetime::Now;
+use truetime::{Now, Timestamp};
 
 use crate::api::{AbortReason, GroupError, ReadOp, Reply, Request, RequestBody};
 use crate::types::{LockMode, Mutation, Priority, Span, TxnId, Value};
@@ -44,6 +44,8 @@ pub struct ReadWrite {
     /// Requests of `KeepAlive` that were not answered yet.
     keepalives: BTreeMap<u64, GroupId>,
     lock_wait_ns: i64,
+    /// Of its commit, once that was asked for.
+    deadline: Option<Timestamp>,
     state: State,
 }
 
@@ -90,6 +92,7 @@ impl ReadWrite {
             groups: BTreeMap::new(),
             keepalives: BTreeMap::new(),
             lock_wait_ns: 0,
+            deadline: None,
             state: State::Idle,
         }
     }
@@ -154,9 +157,12 @@ impl ReadWrite {
                 }
                 _ => panic!("a read of transaction {} while another operation is in progress", self.id),
             },
-            ClientInput::Commit => match &self.state {
+            ClientInput::Commit { deadline } => match &self.state {
                 State::Ended(end) => ready.outcome = Some(Outcome::Failed(end.error())),
-                State::Idle => self.begin_commit(now, gw, &mut ready),
+                State::Idle => {
+                    self.deadline = deadline;
+                    self.begin_commit(now, gw, &mut ready);
+                }
                 _ => panic!("a commit of transaction {} while another operation is in progress", self.id),
             },
             ClientInput::Rollback => self.rollback(gw, &mut ready),
@@ -322,7 +328,7 @@ impl ReadWrite {
             ready.outcome = Some(Outcome::Committed(CommitReport::default()));
             return;
         }
-        self.state = State::Committing(Box::new(Commit::new(self.id, self.priority, shares, now, gw)));
+        self.state = State::Committing(Box::new(Commit::new(self.id, self.priority, shares, self.deadline, now, gw)));
     }
 
     fn end_commit(&mut self, gw: &mut Gateway, verdict: Result<CommitReport, ClientError>, ready: &mut ClientReady) {

@@ -89,7 +89,7 @@ impl Gen {
 
     fn abort(&mut self) -> AbortReason {
         use AbortReason::*;
-        [Wounded, LocksLost, Participant, GivenUp, Split][self.below(5) as usize]
+        [Wounded, LocksLost, Participant, GivenUp, Split, TooLate][self.below(6) as usize]
     }
 
     fn ops(&mut self) -> Vec<ReadOp> {
@@ -116,6 +116,7 @@ impl Gen {
                 leadership,
                 writes: self.writes(),
                 participants: self.list(Gen::group),
+                deadline: self.option(Gen::ts),
             },
             3 => RequestBody::Prepare { txn, priority, leadership, writes: self.writes(), coordinator: self.group() },
             4 => RequestBody::Abort { txn },

@@ -8,10 +8,15 @@
 //! The timestamp is at least `TT.now().latest` *as the request arrived* (4.1.2, start rule) and at
 //! least every prepare timestamp, so the wait runs while the participants prepare and the record
 //! is replicated.
+//!
+//! A commit may have a deadline: whoever asks for it rests on something (the schema) that is known to hold
+//! up to then. The timestamp is chosen here and nowhere else, so here is where the deadline is kept: as the
+//! record is about to be proposed, and not before, because locks, participants and the lease may all be
+//! waited for. The timestamps of a leader only grow: once the next one would be too late, all are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paxos::{Ballot, GroupId};
+use paxos::{Ballot, GroupId, Leadership};
 use truetime::{Guarantee, Now, Timestamp};
 
 use super::lead::{Proposal, State, Waiting};
@@ -29,6 +34,7 @@ pub(super) struct CommitRequest {
     pub leadership: Option<Ballot>,
     pub writes: Vec<Mutation>,
     pub participants: Vec<GroupId>,
+    pub deadline: Option<Timestamp>,
 }
 
 /// A commit under way at the group that decides.
@@ -38,6 +44,8 @@ pub(super) struct CommitState {
     pub reply: Vec<ReplyTo>,
     pub writes: Vec<Mutation>,
     pub participants: BTreeSet<GroupId>,
+    /// No timestamp after this.
+    pub deadline: Option<Timestamp>,
     /// Prepare timestamps of those that have prepared.
     pub prepared: BTreeMap<GroupId, Timestamp>,
     /// `TT.now().latest` as the request arrived.
@@ -54,6 +62,11 @@ pub(super) struct CommitState {
 }
 
 impl CommitState {
+    /// Its timestamp will not be below this, as far as is known.
+    fn at_least(&self) -> Timestamp {
+        self.prepared.values().copied().fold(self.arrived_latest, Timestamp::max)
+    }
+
     /// Where the time went, if it is answered now.
     pub fn timing(&self, now: Now) -> CommitTiming {
         let locked = self.locked_ns.unwrap_or(now.mono_ns);
@@ -145,6 +158,7 @@ impl Group {
             reply: vec![to],
             writes: request.writes,
             participants,
+            deadline: request.deadline,
             prepared,
             arrived_latest: cx.now.tt.latest,
             arrived_ns: cx.now.mono_ns,
@@ -166,10 +180,7 @@ impl Group {
             lead.waiting.remove(&token);
         }
         self.effects(cx, effects, Some(token))?;
-        if granted {
-            self.commit_locked(cx, txn);
-        }
-        Ok(())
+        if granted { self.commit_locked(cx, txn) } else { Ok(()) }
     }
 
     fn answer_outcome(&mut self, cx: &mut Cx, to: ReplyTo, txn: TxnId, outcome: Option<Timestamp>) {
@@ -187,27 +198,45 @@ impl Group {
     }
 
     /// The write locks are held.
-    pub(super) fn commit_locked(&mut self, cx: &mut Cx, txn: TxnId) {
+    pub(super) fn commit_locked(&mut self, cx: &mut Cx, txn: TxnId) -> Result<()> {
         let lead = self.lead();
-        let Some(active) = lead.txns.get_mut(&txn) else { return };
-        let State::Commit(commit) = &mut active.state else { return };
+        let Some(active) = lead.txns.get_mut(&txn) else { return Ok(()) };
+        let State::Commit(commit) = &mut active.state else { return Ok(()) };
         commit.locked_ns.get_or_insert(cx.now.mono_ns);
-        self.try_commit(cx, txn);
+        self.try_commit(cx, txn)
     }
 
     /// Logs the decision, if the locks are held, everyone has prepared, and there is a timestamp
-    /// within the lease.
-    pub(super) fn try_commit(&mut self, cx: &mut Cx, txn: TxnId) {
+    /// within the lease; aborts it if every timestamp left is after its deadline.
+    pub(super) fn try_commit(&mut self, cx: &mut Cx, txn: TxnId) -> Result<()> {
         let leadership = self.leading(cx.now);
+        let unbound = self.breaks(Guarantee::CommitDeadline);
+        let lead = self.lead();
+        let Some(active) = lead.txns.get(&txn) else { return Ok(()) };
+        let State::Commit(commit) = &active.state else { return Ok(()) };
+        if commit.ts.is_some() || commit.locked_ns.is_none() {
+            return Ok(());
+        }
+        // A leader whose lease has ended decides nothing any more: the next one may be in time.
+        if let (Some(deadline), false, Ok(_)) = (commit.deadline, unbound, &leadership)
+            && commit.at_least().max(lead.ts.last().next()) > deadline
+        {
+            return self.abort_commit(cx, txn, AbortReason::TooLate);
+        }
+        self.propose_commit(cx, txn, leadership);
+        Ok(())
+    }
+
+    fn propose_commit(&mut self, cx: &mut Cx, txn: TxnId, leadership: std::result::Result<Leadership, GroupError>) {
         let early = self.breaks(Guarantee::DecisionLogged);
         let lead = self.lead();
         let Some(active) = lead.txns.get_mut(&txn) else { return };
         let State::Commit(commit) = &mut active.state else { return };
-        if commit.ts.is_some() || commit.locked_ns.is_none() || commit.prepared.len() < commit.participants.len() {
+        if commit.prepared.len() < commit.participants.len() {
             return;
         }
         commit.prepared_ns.get_or_insert(cx.now.mono_ns);
-        let at_least = commit.prepared.values().copied().fold(commit.arrived_latest, Timestamp::max);
+        let at_least = commit.at_least();
         lead.stalled.insert(txn);
         let Ok(leadership) = leadership else { return };
         if !self.has_room() {
@@ -258,7 +287,7 @@ impl Group {
         let before = stalled.len();
         for txn in stalled {
             match self.lead().txns.get(&txn).map(|a| &a.state) {
-                Some(State::Commit(_)) => self.try_commit(cx, txn),
+                Some(State::Commit(_)) => self.try_commit(cx, txn)?,
                 Some(State::Prepare(_)) => self.try_prepare(cx, txn),
                 Some(State::Aborting { .. }) => self.try_abort(cx, txn),
                 Some(State::Prepared { .. }) => {

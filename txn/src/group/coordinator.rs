@@ -43,7 +43,7 @@ impl Group {
             State::Commit(commit) => {
                 if commit.participants.contains(&from) {
                     commit.prepared.insert(from, ts);
-                    self.try_commit(cx, txn);
+                    return self.try_commit(cx, txn);
                 }
                 Ok(())
             }

@@ -112,6 +112,8 @@ impl goldenscript::Runner for World {
                 self.begin(name, node, Op::Txn(Box::new(ReadWrite::new(id, priority))), None);
             }
             "read" | "put" | "commit" | "rollback" => {
+                let deadline = args.take_key("by").map(str::parse::<i64>).transpose()?;
+                let deadline = deadline.map(|ms| Timestamp::from_nanos((EPOCH_MS + ms + 1) * MS - 1));
                 let mode = match args.take_key("lock") {
                     Some(_) => LockMode::Exclusive,
                     None => LockMode::Shared,
@@ -131,7 +133,7 @@ impl goldenscript::Runner for World {
                         return Ok(String::new());
                     }
                     "read" => ClientInput::Read { ops: ops(&mut args), mode },
-                    "commit" => ClientInput::Commit,
+                    "commit" => ClientInput::Commit { deadline },
                     _ => ClientInput::Rollback,
                 };
                 client.busy = true;

@@ -131,7 +131,7 @@ impl Group {
                 Some(Waiting::Commit(txn)) => {
                     let txn = *txn;
                     self.lead().waiting.remove(&token);
-                    self.commit_locked(cx, txn);
+                    self.commit_locked(cx, txn)?;
                 }
                 Some(Waiting::Prepare(txn)) => {
                     let txn = *txn;

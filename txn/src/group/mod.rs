@@ -289,8 +289,9 @@ impl Group {
                 self.on_read(cx, to, locking::ReadRequest { txn, priority, leadership, ops, mode })
             }
             RequestBody::Snapshot { at, ops } => self.on_snapshot(cx, to, at, ops),
-            RequestBody::Commit { txn, priority, leadership, writes, participants } => {
-                self.on_commit(cx, to, commit::CommitRequest { txn, priority, leadership, writes, participants })
+            RequestBody::Commit { txn, priority, leadership, writes, participants, deadline } => {
+                let request = commit::CommitRequest { txn, priority, leadership, writes, participants, deadline };
+                self.on_commit(cx, to, request)
             }
             RequestBody::Prepare { txn, priority, leadership, writes, coordinator } => {
                 self.on_prepare(cx, to, participant::PrepareRequest { txn, priority, leadership, writes, coordinator })
