@@ -3,9 +3,12 @@
 //! Keys start with one byte: `0x00` system, `0x10` tables. Group 0 holds the system span. Below it:
 //!
 //! ```text
-//!   00 "id"              the next table id            "17"
+//!   00 "id"              the next id of a table,      "17"
+//!                        index or job
 //!   00 "version"         raised by every change       "5"
 //!   00 "table/" NAME     a table's descriptor         {"id":16,"name":"accounts",...}
+//!   00 "index/" NAME     an index's table             accounts
+//!   00 "job/" NUMBER     a schema change under way    see `jobs`
 //! ```
 //!
 //! A schema change is an ordinary transaction that writes `version`, so the commit timestamp of
@@ -16,22 +19,28 @@
 //! What follows: a new table needs no wait (a gateway that does not know a name reads the catalog again
 //! before it says so), and a dropped table is in no gateway's use once the lease after the answer to the
 //! drop's commit has surely passed, which is when `DROP TABLE` answers: a read that began after the
-//! commit's answer saw the drop, and one that began before it has run out. A
-//! transaction that began to commit before that may still commit after the drop; its writes to the
-//! table lie under an id that is never used again and nobody can see them.
+//! commit's answer saw the drop, and one that began before it has run out. The lease is one of timestamps,
+//! and not of what a gateway happens to do in time: a transaction carries the end of its catalog's lease
+//! to its commit as a deadline, and the group that chooses its timestamp keeps it; a read without locks
+//! looks at the timestamp that it was given ([`Catalog::valid_until`]).
 //!
 //! The rows of a dropped table stay where they are: reads at past timestamps still need them, and
 //! ids are never reused. A later issue removes them after the retention.
+
+mod index;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use truetime::{Interval, Timestamp};
+use truetime::{Interval, Sabotage, Timestamp};
 use txn::{Key, ReadOp, Row, Span};
 
 use crate::SqlError;
+use crate::jobs::Job;
 use crate::types::DataType;
+
+pub use index::{Index, IndexColumn, IndexState};
 
 /// How long after it was read a cached catalog may be used, in nanoseconds.
 pub const CATALOG_LEASE_NS: i64 = 2_000_000_000;
@@ -76,6 +85,30 @@ pub fn table_key(name: &str) -> Key {
     key.into()
 }
 
+/// The key of the row that holds the name of an index: its value is the name of the table.
+pub fn index_key(name: &str) -> Key {
+    let mut key = b"\0index/".to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
+/// The key of a schema change's row: in the order of their numbers.
+pub fn job_key(id: u64) -> Key {
+    format!("\0job/{id:020}").into_bytes().into()
+}
+
+/// All keys that begin with an id.
+fn span_of(id: u32) -> Span {
+    let mut start = vec![TABLE_PREFIX];
+    start.extend_from_slice(&id.to_be_bytes());
+    let mut end = vec![TABLE_PREFIX];
+    match id.checked_add(1) {
+        Some(next) => end.extend_from_slice(&next.to_be_bytes()),
+        None => end = vec![TABLE_PREFIX + 1],
+    }
+    Span::new(start, end)
+}
+
 /// The read that fetches the whole catalog.
 pub fn read_op() -> ReadOp {
     ReadOp { span: Span::new(vec![SYSTEM_PREFIX], vec![TABLE_PREFIX]), reverse: false, limit: 0 }
@@ -116,9 +149,17 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The primary key: never empty.
     pub key: Vec<KeyColumn>,
+    /// Its secondary indexes, those that come and go too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Index>,
 }
 
 impl Table {
+    /// An index by name.
+    pub fn index(&self, name: &str) -> Option<&Index> {
+        self.indexes.iter().find(|index| index.name == name)
+    }
+
     /// The index of a column.
     pub fn column_index(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
@@ -142,12 +183,7 @@ impl Table {
 
     /// All its rows.
     pub fn span(&self) -> Span {
-        let mut end = vec![TABLE_PREFIX];
-        match self.id.checked_add(1) {
-            Some(next) => end.extend_from_slice(&next.to_be_bytes()),
-            None => end = vec![TABLE_PREFIX + 1],
-        }
-        Span::new(self.key_prefix(), end)
+        span_of(self.id)
     }
 
     /// What the keys of its rows begin with.
@@ -162,8 +198,14 @@ impl Table {
     pub fn from_bytes(bytes: &[u8]) -> Result<Table, SqlError> {
         let bad = |why: String| SqlError::new("XX001", format!("a table's descriptor is damaged: {why}"));
         let table: Table = serde_json::from_slice(bytes).map_err(|err| bad(err.to_string()))?;
-        let sound = !table.key.is_empty() && table.key.iter().all(|key| key.column < table.columns.len());
-        if sound { Ok(table) } else { Err(bad(format!("table \"{}\" has no primary key", table.name))) }
+        let sound = !table.key.is_empty()
+            && table.key.iter().all(|key| key.column < table.columns.len())
+            && table.indexes.iter().all(|index| index.is_sound(&table));
+        if sound {
+            Ok(table)
+        } else {
+            Err(bad(format!("table \"{}\" has no primary key, or an index without columns", table.name)))
+        }
     }
 
     /// As [`Table::from_bytes`] reads it.
@@ -185,6 +227,10 @@ pub struct Catalog {
     pub changed_at: Timestamp,
     /// By name.
     pub tables: BTreeMap<String, Arc<Table>>,
+    /// Schema changes under way, and the last ones that have ended, by number.
+    pub jobs: BTreeMap<u64, Arc<Job>>,
+    /// What is broken on purpose.
+    pub sabotage: Sabotage,
 }
 
 impl Catalog {
@@ -198,19 +244,39 @@ impl Catalog {
             } else if row.key.starts_with(b"\0table/") {
                 let table = Table::from_bytes(&row.value)?;
                 catalog.tables.insert(table.name.clone(), Arc::new(table));
+            } else if row.key.starts_with(b"\0job/") {
+                let job = Job::from_bytes(&row.value)?;
+                catalog.jobs.insert(job.id, Arc::new(job));
             }
         }
         Ok(catalog)
     }
 
+    /// Until when it is known to hold, or to be one step behind at most: what was planned with it is
+    /// committed, or read, at or before this timestamp, or not at all.
+    pub fn valid_until(&self) -> Timestamp {
+        self.known_at.plus_ns(CATALOG_LEASE_NS)
+    }
+
     /// Whether it may still be used.
     pub fn is_fresh(&self, now: &Interval) -> bool {
-        now.before(self.known_at.plus_ns(CATALOG_LEASE_NS))
+        now.before(self.valid_until())
     }
 
     /// A table by name.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
         self.tables.get(name)
+    }
+
+    /// The table that has an index, and the index, by the index's name.
+    pub fn index(&self, name: &str) -> Option<(&Arc<Table>, &Index)> {
+        self.tables.values().find_map(|table| Some((table, table.index(name)?)))
+    }
+
+    /// The same by its id.
+    pub fn index_by_id(&self, id: u32) -> Option<(&Arc<Table>, &Index)> {
+        let find = |table: &'_ Arc<Table>| table.indexes.iter().position(|index| index.id == id);
+        self.tables.values().find_map(|table| find(table).map(|at| (table, &table.indexes[at])))
     }
 
     /// A table by id.

@@ -1,5 +1,7 @@
 //! CREATE TABLE, DROP TABLE, and where to split.
 
+pub(crate) mod index;
+
 use std::sync::Arc;
 
 use sqlparser::ast;
@@ -12,6 +14,7 @@ use crate::catalog::{
     self, Catalog, Column, FIRST_TABLE_ID, KeyColumn, NAME_BYTES_MAX, TABLE_COLUMNS_MAX, TABLES_MAX, Table,
 };
 use crate::engine::{CommitInfo, Engine, Transaction};
+use crate::entry::Layout;
 use crate::expr::bind::data_type;
 use crate::expr::{Binder, EvalContext, Params, Scope, eval};
 use crate::parse::{ident, object_name};
@@ -44,19 +47,27 @@ pub(crate) fn describe(create: &ast::CreateTable) -> Result<Table, SqlError> {
     if create.columns.len() > TABLE_COLUMNS_MAX {
         return Err(SqlError::new("54011", format!("tables can have at most {TABLE_COLUMNS_MAX} columns")));
     }
-    let mut table = Table { id: 0, name, columns: Vec::new(), key: Vec::new() };
+    let mut table = Table { id: 0, name, columns: Vec::new(), key: Vec::new(), indexes: Vec::new() };
     for column in &create.columns {
         add_column(&mut table, column)?;
+    }
+    for column in &create.columns {
+        for option in &column.options {
+            if let ast::ColumnOption::Unique(unique) = &option.option {
+                index::constraint(&mut table, unique, Some(&ident(&column.name)))?;
+            }
+        }
     }
     for constraint in &create.constraints {
         match constraint {
             ast::TableConstraint::PrimaryKey(key) => primary_key(&mut table, key)?,
-            ast::TableConstraint::Unique(_) => return Err(SqlError::unsupported("UNIQUE")),
+            ast::TableConstraint::Unique(unique) => index::constraint(&mut table, unique, None)?,
             ast::TableConstraint::ForeignKey(_) => return Err(SqlError::unsupported("FOREIGN KEY")),
             ast::TableConstraint::Check(_) => return Err(SqlError::unsupported("CHECK")),
             _ => return Err(SqlError::unsupported("a constraint of this CREATE TABLE")),
         }
     }
+    index::drop_redundant(&mut table);
     if table.key.is_empty() {
         return Err(SqlError::new("42P16", format!("table \"{}\" has no primary key", table.name))
             .hint("Add PRIMARY KEY (..)."));
@@ -94,7 +105,8 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
                 }
                 result.default = Some(expr.to_string());
             }
-            ast::ColumnOption::Unique(_) => return Err(SqlError::unsupported("UNIQUE")),
+            // Once all columns are known.
+            ast::ColumnOption::Unique(_) => {}
             ast::ColumnOption::Check(_) => return Err(SqlError::unsupported("CHECK")),
             ast::ColumnOption::ForeignKey(_) => return Err(SqlError::unsupported("REFERENCES")),
             ast::ColumnOption::Generated { .. } => return Err(SqlError::unsupported("GENERATED")),
@@ -167,21 +179,21 @@ pub(crate) enum Change {
     Nothing(&'static str, String),
 }
 
-fn point(key: Key) -> ReadOp {
+pub(crate) fn point(key: Key) -> ReadOp {
     ReadOp { span: Span::point(key), reverse: false, limit: 0 }
 }
 
 /// Reads and locks some catalog rows, the version always first.
-async fn lock<T: Transaction>(txn: &mut T, keys: Vec<Key>) -> Result<Vec<Option<txn::Value>>, ClientError> {
+pub(crate) async fn lock<T: Transaction>(txn: &mut T, keys: Vec<Key>) -> Result<Vec<Option<txn::Value>>, ClientError> {
     let results = txn.read(keys.into_iter().map(point).collect(), LockMode::Exclusive).await?;
     Ok(results.into_iter().map(|result| result.rows.into_iter().next().map(|row| row.value)).collect())
 }
 
-fn set(key: Key, value: impl Into<Vec<u8>>) -> Mutation {
+pub(crate) fn set(key: Key, value: impl Into<Vec<u8>>) -> Mutation {
     Mutation { key, value: Some(value.into().into()) }
 }
 
-fn stored_number(row: Option<&Option<txn::Value>>) -> Result<Option<u64>, SqlError> {
+pub(crate) fn stored_number(row: Option<&Option<txn::Value>>) -> Result<Option<u64>, SqlError> {
     row.and_then(Option::as_ref).map(|bytes| catalog::parse_number(bytes)).transpose()
 }
 
@@ -200,23 +212,35 @@ pub(crate) async fn create<E: Engine>(
         let mut txn = engine.begin(priority);
         priority = Some(txn.priority());
         let work = async {
-            let rows = lock(&mut txn, vec![catalog::version_key(), catalog::id_key(), catalog::table_key(&table.name)])
-                .await?;
+            let names = index::name_keys(&table);
+            let mut keys = vec![catalog::version_key(), catalog::id_key(), catalog::table_key(&table.name)];
+            keys.extend(names.iter().map(|(_, key)| key.clone()));
+            let rows = lock(&mut txn, keys).await?;
             if rows.get(2).is_some_and(Option::is_some) {
                 return Ok::<_, super::short::Failure>(false);
+            }
+            if let Some((_, (name, _))) = rows.iter().skip(3).zip(&names).find(|(row, _)| row.is_some()) {
+                return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")).into());
             }
             let version = stored_number(rows.first())?.unwrap_or(0);
             let id = stored_number(rows.get(1))?.unwrap_or(u64::from(FIRST_TABLE_ID));
             table.id = u32::try_from(id).map_err(|_| SqlError::new("54000", "all table ids are used up"))?;
-            txn.write(vec![
+            let mut next = table.id;
+            for index in &mut table.indexes {
+                next = next.checked_add(1).ok_or_else(|| SqlError::new("54000", "all table ids are used up"))?;
+                index.id = next;
+            }
+            let mut writes = vec![
                 set(catalog::version_key(), (version + 1).to_string()),
-                set(catalog::id_key(), (id + 1).to_string()),
+                set(catalog::id_key(), (u64::from(next) + 1).to_string()),
                 set(catalog::table_key(&table.name), table.to_bytes()),
-            ])?;
+            ];
+            writes.extend(index::names(&table, true));
+            txn.write(writes)?;
             Ok(true)
         };
         match work.await {
-            Ok(true) => match txn.commit().await {
+            Ok(true) => match txn.commit(None).await {
                 Ok(info) => return Ok(Change::Done(info)),
                 Err(ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
                 Err(err) => return Err(err.into()),
@@ -254,7 +278,10 @@ pub(crate) async fn drop<E: Engine>(engine: &E, names: &[String], if_exists: boo
             let mut writes = Vec::new();
             for (name, row) in names.iter().zip(rows.iter().skip(1)) {
                 match row {
-                    Some(_) => writes.push(Mutation { key: catalog::table_key(name), value: None }),
+                    Some(row) => {
+                        writes.extend(index::names(&Table::from_bytes(row)?, false));
+                        writes.push(Mutation { key: catalog::table_key(name), value: None });
+                    }
                     None if if_exists => {}
                     None => return Err(SqlError::new("42P01", format!("table \"{name}\" does not exist")).into()),
                 }
@@ -267,7 +294,7 @@ pub(crate) async fn drop<E: Engine>(engine: &E, names: &[String], if_exists: boo
             Ok::<_, super::short::Failure>(some)
         };
         match work.await {
-            Ok(true) => match txn.commit().await {
+            Ok(true) => match txn.commit(None).await {
                 Ok(info) => return Ok(Change::Done(info)),
                 Err(ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
                 Err(err) => return Err(err.into()),
@@ -290,24 +317,23 @@ pub(crate) async fn drop<E: Engine>(engine: &E, names: &[String], if_exists: boo
     unreachable!("the last attempt returns")
 }
 
-/// The keys of a SPLIT AT: each row gives the first columns of the primary key.
+/// The keys of a SPLIT AT: each row gives the first columns of the primary key, or of the index.
 pub(crate) fn split_keys(
     table: &Arc<Table>,
+    layout: &Layout,
     rows: &[Vec<ast::Expr>],
     context: &EvalContext<'_>,
 ) -> Result<Vec<Key>, SqlError> {
     let scope = Scope::default();
     let mut keys = Vec::with_capacity(rows.len());
     for values in rows {
-        if values.is_empty() || values.len() > table.key.len() {
-            return Err(SqlError::syntax(format!(
-                "SPLIT AT takes 1 to {} values: ({})",
-                table.key.len(),
-                table.key_names()
-            )));
+        if values.is_empty() || values.len() > layout.parts.len() {
+            let names: Vec<&str> = layout.parts.iter().map(|part| table.columns[part.column].name.as_str()).collect();
+            let message = format!("SPLIT AT takes 1 to {} values: ({})", names.len(), names.join(", "));
+            return Err(SqlError::syntax(message));
         }
-        let mut key = table.key_prefix();
-        for (part, value) in table.key.iter().zip(values) {
+        let mut key = layout.prefix.clone();
+        for (part, value) in layout.parts.iter().zip(values) {
             let column = &table.columns[part.column];
             let mut params = Params::default();
             let mut binder = Binder { scope: &scope, params: &mut params, aggregates: None, clause: "SPLIT AT" };
@@ -316,7 +342,7 @@ pub(crate) fn split_keys(
             if datum.is_null() {
                 return Err(SqlError::new("23502", format!("null value in column \"{}\" of a split", column.name)));
             }
-            row::encode_key_datum(&mut key, &datum, part.desc);
+            part.encode_value(&mut key, Some(&datum));
         }
         row::check_key_size(&key)?;
         keys.push(key.into());

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use truetime::{Interval, Timestamp};
+use truetime::{Interval, Sabotage, Timestamp};
 use txn::client::{ClientError, CommitReport};
 use txn::{CommitTiming, Key, LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
 
@@ -70,8 +70,9 @@ pub trait Transaction: Send {
     fn undo_to(&mut self, mark: usize);
     /// Nanoseconds spent waiting for locks so far.
     fn lock_wait_ns(&self) -> i64;
-    /// Commits.
-    fn commit(self) -> impl Future<Output = Result<CommitInfo, ClientError>> + Send;
+    /// Commits, at or before the deadline if there is one: else it is `Aborted`, retryable. Whoever wrote or
+    /// read by a catalog passes until when that catalog is known to hold.
+    fn commit(self, deadline: Option<Timestamp>) -> impl Future<Output = Result<CommitInfo, ClientError>> + Send;
     /// Gives up; the locks go at once.
     fn rollback(self) -> impl Future<Output = ()> + Send;
 }
@@ -139,6 +140,11 @@ pub trait Engine: Clone + Send + Sync + 'static {
 
     /// This gateway's node.
     fn node(&self) -> u64;
+
+    /// What is broken on purpose: nothing, but in the simulator.
+    fn sabotage(&self) -> Sabotage {
+        Sabotage::default()
+    }
 
     /// Begins a read-write transaction; a retry passes the priority of its first try.
     fn begin(&self, priority: Option<Priority>) -> Self::Txn;

@@ -2,6 +2,7 @@
 
 use crate::catalog::Table;
 use crate::engine::CommitInfo;
+use crate::entry::Layout;
 use crate::expr::Expr;
 use crate::expr::functions::Function;
 use crate::plan::access::Access;
@@ -21,7 +22,9 @@ pub(crate) fn lines(plan: &Plan) -> Vec<String> {
                 Conflict::Error => "",
                 Conflict::Nothing => "  on conflict: do nothing",
                 Conflict::Update { .. } => "  on conflict: update",
-                Conflict::Replace(columns) if columns.len() == plan.table.columns.len() => "  without a read",
+                Conflict::Replace(columns) if columns.len() == plan.table.columns.len() && plan.indexes.is_empty() => {
+                    "  without a read"
+                }
                 Conflict::Replace(_) => "  on conflict: replace the columns given",
             };
             tree.add(format!("{verb} on {}  rows: {}{conflict}", plan.table.name, plan.rows.len()));
@@ -120,12 +123,24 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
     }
     let kind = match &scan.access {
         Access::Full => "Full scan",
-        access if access.is_points(table) => "Point get",
+        access if access.is_points(&scan.layout) => "Point get",
         _ => "Range scan",
     };
-    let mut line = format!("{kind} on {}", table.name);
+    let mut line = match &scan.index {
+        None => format!("{kind} on {}", table.name),
+        Some(index) => {
+            if !index.covering {
+                let lock = if lock.is_empty() { String::new() } else { format!("  lock: {lock}") };
+                tree.add(format!("Index join on {}{lock}", table.name));
+            }
+            format!("{kind} on {}@{}", table.name, index.name)
+        }
+    };
     if let Access::Keys { .. } = scan.access {
-        line.push_str(&format!("  key: {}", key_condition(table, &scan.access)));
+        line.push_str(&format!("  key: {}", key_condition(table, &scan.layout, &scan.access)));
+    }
+    if scan.index.as_ref().is_some_and(|index| index.covering) {
+        line.push_str("  covering");
     }
     if scan.reverse {
         line.push_str("  reverse");
@@ -136,10 +151,10 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
     tree.add(line);
 }
 
-fn key_condition(table: &Table, access: &Access) -> String {
+fn key_condition(table: &Table, layout: &Layout, access: &Access) -> String {
     let Access::Keys { prefix, low, high } = access else { return String::new() };
     let no_names = |index: usize| format!("column {}", index + 1);
-    let name = |position: usize| table.columns[table.key[position].column].name.clone();
+    let name = |position: usize| table.columns[layout.parts[position].column].name.clone();
     let list = |values: &[Expr]| {
         let shown: Vec<String> = values.iter().take(8).map(|value| show(value, &no_names)).collect();
         let more = if values.len() > 8 { format!(", .. {} more", values.len() - 8) } else { String::new() };

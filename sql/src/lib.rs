@@ -9,11 +9,14 @@
 //! [`session::Session`] is one client.
 
 pub mod catalog;
+mod check;
 mod ddl;
 pub mod engine;
+pub mod entry;
 pub mod error;
 mod explain;
 pub mod expr;
+pub mod jobs;
 pub mod parse;
 pub mod plan;
 pub mod row;
@@ -27,5 +30,6 @@ pub mod value;
 
 pub use catalog::{system_span, user_span};
 pub use error::SqlError;
+pub use jobs::JobOptions;
 pub use session::{Database, PreparedInfo, Session, SessionState};
 pub use sink::{ColumnInfo, Completion, Notice, Sink};

@@ -21,6 +21,7 @@ use truetime::Timestamp;
 
 use crate::SqlError;
 use crate::catalog::{Catalog, SYSTEM_PREFIX, TABLE_PREFIX, Table};
+use crate::entry::Layout;
 use crate::types::{DataType, Datum};
 use crate::value;
 
@@ -236,7 +237,7 @@ pub fn decode_row(table: &Table, key: &[u8], value: &[u8]) -> Result<Vec<Datum>,
     Ok(row)
 }
 
-fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Result<(), SqlError> {
+pub(crate) fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Result<(), SqlError> {
     let mut rest = value.strip_prefix(&[FORMAT]).ok_or_else(|| damaged("an unknown format"))?;
     let mut hint = 0;
     while !rest.is_empty() {
@@ -293,33 +294,26 @@ pub fn pretty_key(key: &[u8], catalog: &Catalog) -> String {
     if prefix != TABLE_PREFIX {
         return format!("/{}", hex(key));
     }
-    let Some((id, mut rest)) = rest.split_first_chunk::<4>() else {
+    let Some((id, rest)) = rest.split_first_chunk::<4>() else {
         return if rest.is_empty() { "/Tables".into() } else { format!("/{}", hex(key)) };
     };
     let id = u32::from_be_bytes(*id);
+    if let Some((table, index)) = catalog.index_by_id(id) {
+        let (shown, rest) = Layout::of(table, index).pretty(rest);
+        return format!("/{}@{}{shown}{}", table.name, index.name, pretty_rest(rest));
+    }
     let Some(table) = catalog.table_by_id(id) else {
         return if rest.is_empty() { format!("/Table/{id}") } else { format!("/Table/{id}/{}", hex(rest)) };
     };
-    let mut text = format!("/{}", table.name);
-    for part in &table.key {
-        if rest.is_empty() {
-            return text;
-        }
-        let before = rest;
-        match decode_key_datum(&mut rest, table.columns[part.column].ty, part.desc) {
-            Ok(Datum::Text(v)) => text.push_str(&format!("/\"{}\"", v.escape_default())),
-            Ok(datum) => text.push_str(&format!("/{}", value::to_text(&datum).expect("not NULL"))),
-            Err(_) => {
-                rest = before;
-                break;
-            }
-        }
-    }
+    let (shown, rest) = Layout::primary(table).pretty(rest);
+    format!("/{}{shown}{}", table.name, pretty_rest(rest))
+}
+
+fn pretty_rest(rest: &[u8]) -> String {
     match rest {
-        [] => {}
+        [] => String::new(),
         // What a point's span ends with.
-        [0] => text.push_str("/Next"),
-        rest => text.push_str(&format!("/{}", hex(rest))),
+        [0] => "/Next".into(),
+        rest => format!("/{}", value::to_text(&Datum::Bytes(rest.to_vec())).expect("not NULL")),
     }
-    text
 }

@@ -15,8 +15,10 @@
 mod block;
 mod database;
 mod explain;
+mod index;
 mod run;
 mod show;
+mod touched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,14 +182,14 @@ impl<E: Engine> Session<E> {
         }
         let info = match &*cached.statement {
             Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_) => {
-                let planned = self.plan(&cached).await?;
+                let (planned, _) = self.plan(&cached).await?;
                 let info = PreparedInfo { parameters: planned.params.clone(), columns: planned.columns.clone() };
                 cached.planned = Some(planned);
                 info
             }
             Statement::Explain { statement, .. } => {
                 let inner = Cached { statement: Arc::new((**statement).clone()), planned: None };
-                PreparedInfo { parameters: self.plan(&inner).await?.params.clone(), columns: explain::columns() }
+                PreparedInfo { parameters: self.plan(&inner).await?.0.params.clone(), columns: explain::columns() }
             }
             Statement::Show(show) => PreparedInfo { parameters: Vec::new(), columns: show::static_columns(show) },
             _ => PreparedInfo::default(),

@@ -1,5 +1,7 @@
 //! What SHOW returns.
 
+pub(crate) mod index;
+
 use txn::Span;
 
 use crate::SqlError;
@@ -77,7 +79,12 @@ pub(crate) fn create_table(table: &Table) -> Rows {
         .map(|part| format!("{}{}", quoted(&table.columns[part.column].name), if part.desc { " DESC" } else { "" }))
         .collect();
     lines.push(format!("  PRIMARY KEY ({})", key.join(", ")));
-    let statement = format!("CREATE TABLE {} (\n{}\n)", quoted(&table.name), lines.join(",\n"));
+    lines.extend(index::constraints(table));
+    let mut statement = format!("CREATE TABLE {} (\n{}\n)", quoted(&table.name), lines.join(",\n"));
+    for index in index::statements(table) {
+        statement.push_str(";\n");
+        statement.push_str(&index);
+    }
     (text_columns(&["table_name", "create_statement"]), vec![vec![text(&table.name), text(statement)]])
 }
 
@@ -122,9 +129,12 @@ pub(crate) fn ranges_of(mut rows: AdminRows, table: &Table) -> Result<AdminRows,
             .ok_or_else(|| SqlError::new("XX000", format!("the ranges have no column {name}")))
     };
     let (start, end) = (at("start_key")?, at("end_key")?);
-    let span = table.span();
+    let spans: Vec<Span> = std::iter::once(table.span()).chain(table.indexes.iter().map(|i| i.span())).collect();
     rows.rows.retain(|row| match (&row[start], &row[end]) {
-        (Datum::Bytes(start), Datum::Bytes(end)) => Span::new(start.clone(), end.clone()).overlaps(&span),
+        (Datum::Bytes(start), Datum::Bytes(end)) => {
+            let range = Span::new(start.clone(), end.clone());
+            spans.iter().any(|span| range.overlaps(span))
+        }
         _ => false,
     });
     Ok(rows)

@@ -10,6 +10,7 @@
 
 mod command;
 mod cursor;
+mod index;
 mod time;
 
 use sqlparser::ast;
@@ -60,6 +61,31 @@ pub enum Statement {
         if_exists: bool,
         /// Which.
         names: Vec<String>,
+    },
+    /// CREATE INDEX.
+    CreateIndex(Box<ast::CreateIndex>),
+    /// DROP INDEX.
+    DropIndex {
+        /// IF EXISTS.
+        if_exists: bool,
+        /// Which.
+        names: Vec<String>,
+    },
+    /// ALTER INDEX .. SPLIT AT VALUES.
+    SplitIndex {
+        /// Which.
+        index: String,
+        /// Values of its first columns.
+        rows: Vec<Vec<ast::Expr>>,
+    },
+    /// CANCEL JOB n.
+    CancelJob(u64),
+    /// CHECK TABLE t, CHECK INDEXES.
+    CheckTable {
+        /// Which; all if none.
+        table: Option<String>,
+        /// AS OF SYSTEM TIME.
+        as_of: Option<TimeExpr>,
     },
     /// ALTER TABLE .. SPLIT AT VALUES.
     Split {
@@ -121,6 +147,10 @@ pub enum Show {
     Tables,
     /// SHOW COLUMNS FROM t.
     Columns(String),
+    /// SHOW INDEXES FROM t.
+    Indexes(String),
+    /// SHOW JOBS.
+    Jobs,
     /// SHOW CREATE TABLE t.
     CreateTable(String),
     /// SHOW RANGES [FROM TABLE t].
@@ -195,12 +225,17 @@ pub fn parse_expr(text: &str) -> Result<ast::Expr, SqlError> {
 fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlError> {
     check_depth(&tokens)?;
     let mut cursor = Cursor::new(sql, tokens);
+    if let Some(statement) = index::parse(&mut cursor)? {
+        return Ok(statement);
+    }
     if let Some(statement) = command::parse(&mut cursor)? {
         return Ok(statement);
     }
     let upsert = cursor.is_word("UPSERT");
     let mut tokens = cursor.into_tokens();
     let as_of = time::cut_as_of(sql, &mut tokens)?;
+    index::storing(&mut tokens);
+    index::hints(&mut tokens);
     if upsert && let Token::Word(word) = &mut tokens[0].token {
         word.value = "INSERT".into();
         word.keyword = Keyword::INSERT;
@@ -218,6 +253,20 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
+        ast::Statement::CreateIndex(create) => Statement::CreateIndex(Box::new(create)),
+        ast::Statement::Drop {
+            object_type: ast::ObjectType::Index,
+            if_exists,
+            names,
+            cascade: _,
+            restrict: _,
+            purge: false,
+            temporary: false,
+            table: None,
+        } => {
+            // Nothing depends on an index that may be dropped.
+            Statement::DropIndex { if_exists, names: names.iter().map(object_name).collect::<Result<_, _>>()? }
+        }
         ast::Statement::Drop {
             object_type: ast::ObjectType::Table,
             if_exists,

@@ -1,6 +1,6 @@
 //! Which keys a statement must read: points, ranges, or all.
 //!
-//! From the front of the primary key: columns that WHERE pins to one value or to a list of them make
+//! From the front of the key (of the table, or of an index): columns that WHERE pins to one value or to a list of them make
 //! a prefix; the next column may have a lower and an upper bound. All columns pinned: points. None,
 //! and no bound either: a full scan. What of the WHERE this settles is taken out of it.
 
@@ -8,7 +8,7 @@ use txn::types::KEY_BYTES_MAX;
 use txn::{Key, Span};
 
 use crate::SqlError;
-use crate::catalog::Table;
+use crate::entry::Layout;
 use crate::expr::{CompareOp, EvalContext, Expr, eval};
 use crate::plan::SortKey;
 use crate::row;
@@ -37,11 +37,11 @@ pub enum Access {
 }
 
 /// Chooses, and takes what is thereby settled out of the conjuncts.
-pub fn choose(table: &Table, conjuncts: &mut Vec<Expr>) -> Access {
+pub fn choose(layout: &Layout, conjuncts: &mut Vec<Expr>) -> Access {
     let mut prefix: Vec<Vec<Expr>> = Vec::new();
     let mut combinations = 1usize;
     let (mut low, mut high) = (None, None);
-    for part in &table.key {
+    for part in &layout.parts {
         if let Some((at, values)) = find_values(conjuncts, part.column)
             && (values.len() <= 1 || prefix.is_empty() || combinations.saturating_mul(values.len()) <= COMBINATIONS_MAX)
         {
@@ -104,18 +104,31 @@ fn after_prefix(mut key: Vec<u8>) -> Vec<u8> {
 }
 
 impl Access {
+    /// How many columns it pins, and whether it bounds the next one.
+    pub fn width(&self) -> (usize, bool) {
+        match self {
+            Access::Full => (0, false),
+            Access::Keys { prefix, low, high } => (prefix.len(), low.is_some() || high.is_some()),
+        }
+    }
+
+    /// Whether it pins a column to more than one value.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Access::Keys { prefix, .. } if prefix.iter().any(|values| values.len() > 1))
+    }
+
     /// Whether it reads single keys.
-    pub fn is_points(&self, table: &Table) -> bool {
-        matches!(self, Access::Keys { prefix, .. } if prefix.len() == table.key.len())
+    pub fn is_points(&self, layout: &Layout) -> bool {
+        matches!(self, Access::Keys { prefix, .. } if prefix.len() == layout.parts.len())
     }
 
     /// The spans to read, in key order and apart from each other. NULL equals nothing, so it has no
     /// span. 54000 for a bound that is longer than any key.
-    pub fn spans(&self, table: &Table, context: &EvalContext<'_>) -> Result<Vec<Span>, SqlError> {
-        let Access::Keys { prefix, low, high } = self else { return Ok(vec![table.span()]) };
-        let points = prefix.len() == table.key.len();
-        let mut starts = vec![table.key_prefix()];
-        for (part, values) in table.key.iter().zip(prefix) {
+    pub fn spans(&self, layout: &Layout, context: &EvalContext<'_>) -> Result<Vec<Span>, SqlError> {
+        let Access::Keys { prefix, low, high } = self else { return Ok(vec![layout.span.clone()]) };
+        let points = prefix.len() == layout.parts.len();
+        let mut starts = vec![layout.prefix.clone()];
+        for (part, values) in layout.parts.iter().zip(prefix) {
             let mut next = Vec::with_capacity(starts.len() * values.len());
             for value in values {
                 let datum = eval(value, &[], context)?;
@@ -124,7 +137,7 @@ impl Access {
                 }
                 for start in &starts {
                     let mut key = start.clone();
-                    row::encode_key_datum(&mut key, &datum, part.desc);
+                    part.encode_value(&mut key, Some(&datum));
                     // No row can have such a key.
                     if key.len() <= KEY_BYTES_MAX {
                         next.push(key);
@@ -146,25 +159,30 @@ impl Access {
         if null(&low) || null(&high) {
             return Ok(Vec::new());
         }
-        let desc = table.key[prefix.len()].desc;
-        if desc {
+        let part = &layout.parts[prefix.len()];
+        if part.desc {
             std::mem::swap(&mut low, &mut high);
         }
         let mut spans = Vec::with_capacity(starts.len());
         for start in starts {
             let with = |datum: &Datum| {
                 let mut key = start.clone();
-                row::encode_key_datum(&mut key, datum, desc);
+                part.encode_value(&mut key, Some(datum));
                 row::check_key_size(&key)?;
                 Ok::<_, SqlError>(key)
             };
+            // A bound leaves the NULLs out, on its other side too.
+            let mut values = start.clone();
+            if low.is_some() || high.is_some() {
+                part.encode_value(&mut values, None);
+            }
             let from: Key = match &low {
-                None => start.clone().into(),
+                None => values.clone().into(),
                 Some((datum, true)) => with(datum)?.into(),
                 Some((datum, false)) => after_prefix(with(datum)?).into(),
             };
             let to: Key = match &high {
-                None => after_prefix(start.clone()).into(),
+                None => after_prefix(values).into(),
                 Some((datum, true)) => after_prefix(with(datum)?).into(),
                 Some((datum, false)) => with(datum)?.into(),
             };
@@ -178,25 +196,38 @@ impl Access {
 
     /// Whether reading the spans in key order, or in reverse, gives rows in the order of these
     /// columns of the table: `Some(reverse)` if so.
-    pub fn gives_order(&self, table: &Table, order: &[(usize, SortKey)]) -> Option<bool> {
+    pub fn gives_order(&self, layout: &Layout, order: &[(usize, SortKey)]) -> Option<bool> {
+        let parts: Vec<_> = layout.order().collect();
         let fixed = |position: usize| match self {
             Access::Full => false,
             Access::Keys { prefix, .. } => prefix.get(position).is_some_and(|values| values.len() == 1),
         };
+        // Where no NULL can be met, it does not matter on which side they would be.
+        let no_nulls = |position: usize| match self {
+            _ if parts[position].not_null => true,
+            Access::Full => false,
+            Access::Keys { prefix, low, high } => {
+                position < prefix.len() || (position == prefix.len() && (low.is_some() || high.is_some()))
+            }
+        };
         let mut next = 0;
         let mut reverse = None;
         for (column, sort) in order {
-            while next < table.key.len() && fixed(next) {
+            while next < parts.len() && fixed(next) {
                 next += 1;
             }
-            if next == table.key.len() {
+            if next == parts.len() {
                 break;
             }
-            let position = table.key_position(*column)?;
+            let position = parts.iter().position(|part| part.column == *column)?;
             if fixed(position) {
                 continue;
             }
-            let backwards = sort.desc != table.key[position].desc;
+            let backwards = sort.desc != parts[position].desc;
+            let nulls = parts[position].nulls_first.is_some_and(|first| (first != backwards) != sort.nulls_first);
+            if nulls && !no_nulls(position) {
+                return None;
+            }
             if position != next || reverse.is_some_and(|reverse| reverse != backwards) {
                 return None;
             }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
+use super::index::Maintained;
 use super::{
-    Conflict, DeletePlan, InsertPlan, Plan, UpdatePlan, find_table, projection, scan, single_table, table_scope,
+    Arbiter, Conflict, DeletePlan, InsertPlan, Plan, UpdatePlan, find_table, index, index_hint, projection, scan,
+    single_table, table_scope,
 };
 use crate::SqlError;
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, IndexState, Table};
 use crate::expr::{Binder, Expr, Params, Scope};
 use crate::parse::{self, ident};
 use crate::sink::ColumnInfo;
@@ -202,16 +204,17 @@ pub(super) fn insert(
         rows.push(whole);
     }
 
-    let conflict = match on {
-        None if upsert => Conflict::Replace(given),
-        None => Conflict::Error,
+    let indexes = index::maintained(&table, catalog.sabotage)?;
+    let (conflict, arbiter) = match on {
+        None if upsert => (Conflict::Replace(given), Arbiter::Primary),
+        None => (Conflict::Error, Arbiter::Any),
         Some(_) if upsert => return Err(SqlError::syntax("UPSERT takes no ON CONFLICT")),
-        Some(ast::OnInsert::OnConflict(on)) => conflict(on, &table, &alias, params)?,
+        Some(ast::OnInsert::OnConflict(on)) => conflict(on, &table, &indexes, &alias, params)?,
         Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE")),
     };
     let scope = table_scope(&table, &alias);
     let (returning, columns) = returning(items, &scope, &alias, params)?;
-    let plan = InsertPlan { table: Arc::clone(&table), rows, conflict, returning, upsert };
+    let plan = InsertPlan { table: Arc::clone(&table), rows, conflict, arbiter, indexes, returning, upsert };
     Ok((Plan::Insert(plan), columns, Some(table)))
 }
 
@@ -243,34 +246,58 @@ fn values_of(query: &ast::Query) -> Result<&[ast::Parens<Vec<ast::Expr>>], SqlEr
     }
 }
 
-fn conflict(on: &ast::OnConflict, table: &Table, alias: &str, params: &mut Params) -> Result<Conflict, SqlError> {
+fn conflict(
+    on: &ast::OnConflict,
+    table: &Table,
+    indexes: &[Maintained],
+    alias: &str,
+    params: &mut Params,
+) -> Result<(Conflict, Arbiter), SqlError> {
     let ast::OnConflict { conflict_target, action } = on;
-    match conflict_target {
+    // As in PostgreSQL, neither a partial index nor one that is not built yet.
+    let whole = |known: &Maintained| {
+        known.index.unique && known.index.state == IndexState::Public && known.index.predicate.is_none()
+    };
+    let arbiter = match conflict_target {
         Some(ast::ConflictTarget::Columns(names)) => {
             let mut named = names.iter().map(|name| column(table, &ident(name))).collect::<Result<Vec<_>, _>>()?;
             let mut key: Vec<usize> = table.key.iter().map(|part| part.column).collect();
             named.sort_unstable();
             key.sort_unstable();
-            if named != key {
-                return Err(SqlError::new(
-                    "42P10",
-                    "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-                ));
+            let same = |known: &Maintained| {
+                let mut columns: Vec<usize> = known.index.columns.iter().map(|part| part.column).collect();
+                columns.sort_unstable();
+                whole(known) && columns == named
+            };
+            match indexes.iter().position(same) {
+                _ if named == key => Arbiter::Primary,
+                Some(at) => Arbiter::Index(at),
+                None => {
+                    return Err(SqlError::new(
+                        "42P10",
+                        "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+                    ));
+                }
             }
         }
         Some(ast::ConflictTarget::OnConstraint(name)) => {
             let name = single_name(name)?;
-            if name != format!("{}_pkey", table.name) {
-                return Err(SqlError::new(
-                    "42704",
-                    format!("constraint \"{name}\" for table \"{}\" does not exist", table.name),
-                ));
+            let known = |known: &Maintained| known.index.constraint && known.index.name == name && whole(known);
+            match indexes.iter().position(known) {
+                _ if name == format!("{}_pkey", table.name) => Arbiter::Primary,
+                Some(at) => Arbiter::Index(at),
+                None => {
+                    return Err(SqlError::new(
+                        "42704",
+                        format!("constraint \"{name}\" for table \"{}\" does not exist", table.name),
+                    ));
+                }
             }
         }
-        None => {}
-    }
-    match action {
-        ast::OnConflictAction::DoNothing => Ok(Conflict::Nothing),
+        None => Arbiter::Any,
+    };
+    let conflict = match action {
+        ast::OnConflictAction::DoNothing => Conflict::Nothing,
         ast::OnConflictAction::DoUpdate(ast::DoUpdate { assignments: list, selection }) => {
             if conflict_target.is_none() {
                 return Err(SqlError::syntax(
@@ -291,9 +318,10 @@ fn conflict(on: &ast::OnConflict, table: &Table, alias: &str, params: &mut Param
                     Some(binder.boolean(selection, "WHERE")?)
                 }
             };
-            Ok(Conflict::Update { assignments, filter })
+            Conflict::Update { assignments, filter }
         }
-    }
+    };
+    Ok((conflict, arbiter))
 }
 
 pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
@@ -319,9 +347,10 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let (table, alias) = single_table(from, catalog)?;
     let scope = table_scope(&table, &alias);
     let assignments = assignments(&table, list, &scope, params)?;
-    let scan = scan(&table, &scope, selection.as_ref(), params)?;
+    let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
-    Ok((Plan::Update(UpdatePlan { scan, assignments, returning }), columns, Some(table)))
+    let indexes = index::maintained(&table, catalog.sabotage)?;
+    Ok((Plan::Update(UpdatePlan { scan, assignments, returning, indexes }), columns, Some(table)))
 }
 
 pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
@@ -346,7 +375,8 @@ pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Param
     }
     let (table, alias) = single_table(from, catalog)?;
     let scope = table_scope(&table, &alias);
-    let scan = scan(&table, &scope, selection.as_ref(), params)?;
+    let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
-    Ok((Plan::Delete(DeletePlan { scan, returning }), columns, Some(table)))
+    let indexes = index::maintained(&table, catalog.sabotage)?;
+    Ok((Plan::Delete(DeletePlan { scan, returning, indexes }), columns, Some(table)))
 }

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod dml;
+pub mod index;
 mod select;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use txn::LockMode;
 
 use crate::SqlError;
 use crate::catalog::{Catalog, Table, undefined_table};
+use crate::entry::Layout;
 use crate::expr::aggregate::Aggregate;
 use crate::expr::bind::ScopeColumn;
 use crate::expr::{Binder, Expr, Params, Scope};
@@ -21,6 +23,7 @@ use crate::parse::{Statement, ident, object_name};
 use crate::sink::ColumnInfo;
 use crate::types::DataType;
 use access::Access;
+use index::{HINT, IndexUse, Maintained, Wishes};
 
 /// A planned statement.
 #[derive(Clone, Debug)]
@@ -55,6 +58,10 @@ pub enum Plan {
 pub struct Scan {
     /// Of which.
     pub table: Arc<Table>,
+    /// By the keys of the table, or of an index.
+    pub layout: Layout,
+    /// Which index, if it is one.
+    pub index: Option<IndexUse>,
     /// Which keys.
     pub access: Access,
     /// What else must hold.
@@ -128,6 +135,17 @@ pub enum Conflict {
     Replace(Vec<usize>),
 }
 
+/// What ON CONFLICT is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arbiter {
+    /// Whatever is unique.
+    Any,
+    /// The primary key.
+    Primary,
+    /// That one of [`InsertPlan::indexes`].
+    Index(usize),
+}
+
 /// An INSERT.
 #[derive(Clone, Debug)]
 pub struct InsertPlan {
@@ -137,6 +155,10 @@ pub struct InsertPlan {
     pub rows: Vec<Vec<Expr>>,
     /// What to do with duplicates.
     pub conflict: Conflict,
+    /// Duplicates of what; of anything else they are errors.
+    pub arbiter: Arbiter,
+    /// What else is to be written.
+    pub indexes: Vec<Maintained>,
     /// RETURNING.
     pub returning: Option<Vec<Expr>>,
     /// For the command's tag and EXPLAIN.
@@ -152,6 +174,8 @@ pub struct UpdatePlan {
     pub assignments: Vec<(usize, Expr)>,
     /// RETURNING.
     pub returning: Option<Vec<Expr>>,
+    /// What else is to be written.
+    pub indexes: Vec<Maintained>,
 }
 
 /// A DELETE.
@@ -161,6 +185,8 @@ pub struct DeletePlan {
     pub scan: Scan,
     /// RETURNING.
     pub returning: Option<Vec<Expr>>,
+    /// What else is to be written.
+    pub indexes: Vec<Maintained>,
 }
 
 impl Plan {
@@ -235,8 +261,17 @@ fn single_table(from: &ast::TableWithJoins, catalog: &Catalog) -> Result<(Arc<Ta
     Ok((table, alias))
 }
 
+/// The index that a name in FROM, UPDATE or DELETE asks for.
+fn index_hint(from: &ast::TableWithJoins) -> Option<String> {
+    let ast::TableFactor::Table { name, .. } = &from.relation else { return None };
+    Some(object_name(name).ok()?.split_once(HINT)?.1.to_string())
+}
+
 fn find_table(name: &ast::ObjectName, catalog: &Catalog) -> Result<Arc<Table>, SqlError> {
-    let name = object_name(name)?;
+    let mut name = object_name(name)?;
+    if let Some(at) = name.find(HINT) {
+        name.truncate(at);
+    }
     catalog.table(&name).cloned().ok_or_else(|| undefined_table(&name))
 }
 
@@ -248,25 +283,26 @@ fn conjuncts(expr: Expr, out: &mut Vec<Expr>) {
     }
 }
 
-/// Binds WHERE and chooses the access path.
+/// Binds WHERE and chooses the access path for whole rows.
 fn scan(
     table: &Arc<Table>,
     scope: &Scope,
     selection: Option<&ast::Expr>,
+    hint: Option<&str>,
     params: &mut Params,
 ) -> Result<Scan, SqlError> {
+    let parts = condition(scope, selection, params)?;
+    Ok(index::choose(table, parts, &Wishes { hint, ..Wishes::default() })?.scan)
+}
+
+/// Binds WHERE, and cuts it at its ANDs.
+fn condition(scope: &Scope, selection: Option<&ast::Expr>, params: &mut Params) -> Result<Vec<Expr>, SqlError> {
     let mut parts = Vec::new();
     if let Some(selection) = selection {
         let mut binder = Binder { scope, params, aggregates: None, clause: "WHERE" };
         conjuncts(binder.boolean(selection, "WHERE")?, &mut parts);
     }
-    let access = access::choose(table, &mut parts);
-    let filter = match parts.len() {
-        0 => None,
-        1 => parts.pop(),
-        _ => Some(Expr::And(parts)),
-    };
-    Ok(Scan { table: Arc::clone(table), access, filter, reverse: false })
+    Ok(parts)
 }
 
 /// What a list of select items or RETURNING names.

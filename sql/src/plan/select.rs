@@ -1,11 +1,13 @@
 //! Planning SELECT.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sqlparser::ast;
 use txn::LockMode;
 
-use super::{Grouping, Plan, SelectPlan, SortKey, projection, scan, single_table, table_scope};
+use super::index::{self, Wishes};
+use super::{Grouping, Plan, SelectPlan, SortKey, condition, index_hint, projection, single_table, table_scope};
 use crate::SqlError;
 use crate::catalog::{Catalog, Table};
 use crate::expr::aggregate::{self, Aggregate};
@@ -56,11 +58,11 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
         (Some(table), Some(alias)) => table_scope(table, alias),
         _ => Scope::default(),
     };
-    let (mut scan, filter) = match &table {
-        Some(table) => (Some(scan(table, &scope, select.selection.as_ref(), params)?), None),
+    let (parts, filter) = match &table {
+        Some(_) => (condition(&scope, select.selection.as_ref(), params)?, None),
         None => {
             let mut binder = Binder { scope: &scope, params, aggregates: None, clause: "WHERE" };
-            (None, select.selection.as_ref().map(|selection| binder.boolean(selection, "WHERE")).transpose()?)
+            (Vec::new(), select.selection.as_ref().map(|selection| binder.boolean(selection, "WHERE")).transpose()?)
         }
     };
 
@@ -97,23 +99,50 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
     if lock.is_some() && (grouped || select.distinct.is_some()) {
         return Err(SqlError::unsupported("FOR UPDATE or FOR SHARE with DISTINCT, GROUP BY or an aggregate"));
     }
-    if let (Some(scan), None) = (&mut scan, &grouping) {
-        let columns: Option<Vec<(usize, SortKey)>> = sort
+    let (limit, offset) = limits(limit_clause, fetch, params)?;
+    let mut scan = None;
+    if let (Some(table), [from]) = (&table, select.from.as_slice()) {
+        let order: Option<Vec<(usize, SortKey)>> = sort
             .iter()
             .map(|key: &SortKey| match &project[key.column] {
                 Expr::Column(index) => Some((*index, *key)),
                 _ => None,
             })
             .collect();
-        if let Some(reverse) = columns.and_then(|columns| scan.access.gives_order(&scan.table, &columns)) {
-            scan.reverse = reverse;
+        let order = order.filter(|_| grouping.is_none());
+        // A row that is locked is read, too.
+        let needed = lock.is_none().then(|| needed(&project, grouping.as_ref()));
+        let hint = index_hint(from);
+        let wishes = Wishes { hint: hint.as_deref(), needed, order: order.as_deref(), limited: limit.is_some() };
+        let chosen = index::choose(table, parts, &wishes)?;
+        if chosen.ordered {
             sort.clear();
         }
+        scan = Some(chosen.scan);
     }
-    let (limit, offset) = limits(limit_clause, fetch, params)?;
     let distinct = select.distinct.is_some();
     let plan = SelectPlan { scan, filter, grouping, project, visible, distinct, sort, limit, offset, lock };
     Ok((Plan::Select(Box::new(plan)), columns, table))
+}
+
+/// The columns that a SELECT needs beside those of its WHERE.
+fn needed(project: &[Expr], grouping: Option<&Grouping>) -> BTreeSet<usize> {
+    let mut needed = BTreeSet::new();
+    let mut add = |expr: &Expr| {
+        expr.walk(&mut |expr| {
+            if let Expr::Column(column) = expr {
+                needed.insert(*column);
+            }
+        });
+    };
+    match grouping {
+        None => project.iter().for_each(&mut add),
+        Some(grouping) => {
+            grouping.keys.iter().for_each(&mut add);
+            grouping.aggregates.iter().for_each(|aggregate| add(&aggregate.arg));
+        }
+    }
+    needed
 }
 
 /// Refuses every clause that is not honoured.

@@ -1,10 +1,10 @@
 //! Transaction blocks: BEGIN, COMMIT, ROLLBACK.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use truetime::Timestamp;
 
+use super::touched::Touched;
 use super::{Session, SessionState};
 use crate::SqlError;
 use crate::catalog::Catalog;
@@ -28,8 +28,8 @@ pub(super) struct Open<E: Engine> {
     pub(super) txn: E::Txn,
     /// `now()` in all its statements.
     pub(super) now: Timestamp,
-    /// The tables it touched, by name, and their ids: they must still be there when it commits.
-    pub(super) tables: BTreeMap<String, u32>,
+    /// The tables it touched: they must still be there when it commits.
+    pub(super) touched: Touched,
 }
 
 impl<E: Engine> std::fmt::Debug for Open<E> {
@@ -121,7 +121,7 @@ impl<E: Engine> Session<E> {
             };
             self.block = Block::ReadOnly(ReadOnly { bound, now, catalog: OnceLock::new() });
         } else {
-            self.block = Block::Open(Open { txn: self.db.engine().begin(None), now, tables: BTreeMap::new() });
+            self.block = Block::Open(Open { txn: self.db.engine().begin(None), now, touched: Touched::default() });
         }
         Ok(done)
     }
@@ -138,11 +138,14 @@ impl<E: Engine> Session<E> {
                 }
             }
             Block::Open(open) => {
-                if let Err(err) = self.check_tables(&open.tables).await {
-                    open.txn.rollback().await;
-                    return Err(err);
-                }
-                match open.txn.commit().await {
+                let deadline = match open.touched.deadline(&self.db).await {
+                    Ok(deadline) => deadline,
+                    Err(err) => {
+                        open.txn.rollback().await;
+                        return Err(err);
+                    }
+                };
+                match open.txn.commit(deadline).await {
                     Ok(info) => {
                         self.last_commit = Some(info.clone());
                         done.commit = Some(info);
@@ -152,24 +155,6 @@ impl<E: Engine> Session<E> {
             }
         }
         Ok(done)
-    }
-
-    /// 40001 if a table that the transaction touched was dropped since.
-    pub(super) async fn check_tables(&self, tables: &BTreeMap<String, u32>) -> Result<(), SqlError> {
-        if tables.is_empty() {
-            return Ok(());
-        }
-        let catalog = self.db.catalog().await?;
-        for (name, id) in tables {
-            if catalog.table(name).is_none_or(|table| table.id != *id) {
-                return Err(SqlError::new(
-                    "40001",
-                    format!("could not serialize access: table \"{name}\" was dropped"),
-                )
-                .hint("Retry the transaction from its start."));
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn rollback<S: Sink>(&mut self, sink: &mut S) -> Completion {

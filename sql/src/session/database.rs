@@ -10,6 +10,7 @@ use super::Session;
 use crate::SqlError;
 use crate::catalog::{self, Catalog};
 use crate::engine::{Engine, ReadBound};
+use crate::jobs::{self, JobOptions};
 use crate::parse::Statement;
 use crate::plan::Planned;
 
@@ -34,6 +35,7 @@ impl<E: Engine> Clone for Database<E> {
 struct Shared<E> {
     engine: E,
     catalog: Mutex<Option<Arc<Catalog>>>,
+    jobs: JobOptions,
     plans: Mutex<PlanCache>,
 }
 
@@ -58,9 +60,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<E: Engine> Database<E> {
     /// Over an engine. Reads nothing yet.
     pub fn new(engine: E) -> Database<E> {
-        Database {
-            shared: Arc::new(Shared { engine, catalog: Mutex::new(None), plans: Mutex::new(PlanCache::default()) }),
-        }
+        Database::with_jobs(engine, JobOptions::default())
+    }
+
+    /// The same, with settings of its own for schema changes.
+    pub fn with_jobs(engine: E, jobs: JobOptions) -> Database<E> {
+        let (catalog, plans) = (Mutex::new(None), Mutex::new(PlanCache::default()));
+        Database { shared: Arc::new(Shared { engine, catalog, jobs, plans }) }
+    }
+
+    /// How schema changes are done.
+    pub(crate) fn job_options(&self) -> JobOptions {
+        self.shared.jobs
+    }
+
+    /// Goes on with schema changes whose gateways are gone, to their end; says how many. To be called about every
+    /// second.
+    pub async fn tend_jobs(&self) -> Result<u64, SqlError> {
+        jobs::tend(self).await
     }
 
     /// A new session, outside any transaction.
@@ -89,7 +106,7 @@ impl<E: Engine> Database<E> {
     }
 
     /// The catalog with every change that was answered before the call.
-    pub(super) async fn load_strong(&self) -> Result<Arc<Catalog>, SqlError> {
+    pub(crate) async fn load_strong(&self) -> Result<Arc<Catalog>, SqlError> {
         let catalog = self.load(ReadBound::Strong).await?;
         let mut cached = lock(&self.shared.catalog);
         // Two loads may end in either order: the later catalog stays.
@@ -116,7 +133,8 @@ impl<E: Engine> Database<E> {
         }
     }
 
-    async fn load(&self, bound: ReadBound) -> Result<Arc<Catalog>, SqlError> {
+    /// The catalog of a timestamp, read for this call.
+    pub(super) async fn load(&self, bound: ReadBound) -> Result<Arc<Catalog>, SqlError> {
         let known_at = self.engine().now().earliest;
         let mut op = catalog::read_op();
         let mut bound = bound;
@@ -130,7 +148,11 @@ impl<E: Engine> Database<E> {
             match result.resume {
                 Some(span) if got > 0 || span != op.span => op.span = span,
                 Some(Span { .. }) => return Err(SqlError::new("XX000", "reading the catalog made no progress")),
-                None => return Catalog::from_rows(known_at, &rows).map(Arc::new),
+                None => {
+                    let mut catalog = Catalog::from_rows(known_at, &rows)?;
+                    catalog.sabotage = self.engine().sabotage();
+                    return Ok(Arc::new(catalog));
+                }
             }
         }
     }

@@ -26,12 +26,11 @@ impl<E: Engine> Session<E> {
         sink: &mut S,
     ) -> Result<Completion, SqlError> {
         let cached = Cached { statement: Arc::new(statement.clone()), planned: None };
-        let planned = self.plan(&cached).await?;
-        let mut lines = explain::lines(&planned.plan);
         let mut done = tag("EXPLAIN");
-        if analyze {
+        let lines = if analyze {
             let start = self.db.engine().mono_ns();
-            let ran = self.run_plan::<S>(statement, &planned, params, None).await?;
+            let (planned, ran) = self.plan_and_run::<S>(&cached, params, None).await?;
+            let mut lines = explain::lines(&planned.plan);
             let total_ns = self.db.engine().mono_ns() - start;
             let commit_ns = ran.commit.as_ref().map_or(0, |commit| commit.total_ns);
             lines.extend(explain::analyze_lines(
@@ -42,7 +41,10 @@ impl<E: Engine> Session<E> {
             ));
             done.commit = ran.commit;
             done.read_ts = ran.read_ts;
-        }
+            lines
+        } else {
+            explain::lines(&self.plan(&cached).await?.0.plan)
+        };
         let rows = lines.into_iter().map(|line| vec![Datum::Text(line)]).collect();
         send(columns(), rows, sink).await?;
         Ok(done)

@@ -1,6 +1,5 @@
 //! Running one statement, in whatever block the session is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use truetime::Timestamp;
@@ -8,14 +7,16 @@ use truetime::Timestamp;
 use super::Session;
 use super::block::{Block, ReadOnly, aborted};
 use super::database::Cached;
+use super::touched::Touched;
 use crate::SqlError;
-use crate::catalog::CATALOG_LEASE_NS;
+use crate::catalog::{CATALOG_LEASE_NS, Catalog};
 use crate::ddl::{self, Change};
 use crate::engine::{AdminCommand, CommitInfo, Engine, ReadBound, Transaction};
+use crate::entry::Layout;
 use crate::expr::EvalContext;
 use crate::parse::{Statement, TimeExpr};
 use crate::plan::{self, Plan, Planned};
-use crate::short::{self, Counts, Output, Reader};
+use crate::short::{self, Counts, Failure, Output, Reader};
 use crate::sink::{ColumnInfo, Completion, Notice, Sink};
 use crate::types::{DataType, Datum};
 use crate::value;
@@ -56,8 +57,7 @@ impl<E: Engine> Session<E> {
         }
         let completion = match statement {
             Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_) => {
-                let planned = self.plan(cached).await?;
-                let ran = self.run_plan(statement, &planned, params, Some(&mut *sink)).await?;
+                let (planned, ran) = self.plan_and_run(cached, params, Some(&mut *sink)).await?;
                 sink.complete(Completion {
                     tag: short::tag(&planned.plan, &ran.counts),
                     commit: ran.commit,
@@ -105,13 +105,18 @@ impl<E: Engine> Session<E> {
                 }
                 completion
             }
+            Statement::CreateIndex(create) => self.create_index(create, sink).await?,
+            Statement::DropIndex { if_exists, names } => self.drop_index(names, *if_exists, sink).await?,
+            Statement::SplitIndex { index, rows } => self.split_index(index, rows).await?,
+            Statement::CancelJob(id) => self.cancel_job(*id).await?,
+            Statement::CheckTable { table, as_of } => self.check_table(table.as_deref(), *as_of, sink).await?,
             Statement::Split { table, rows } => {
                 self.outside_block("ALTER TABLE .. SPLIT AT")?;
                 self.refuse_writes("ALTER TABLE")?;
                 let catalog = self.db.load_strong().await?;
                 let table = catalog.table(table).ok_or_else(|| crate::catalog::undefined_table(table))?;
                 let context = EvalContext { params: &[], now: self.db.engine().now().latest };
-                for at in ddl::split_keys(table, rows, &context)? {
+                for at in ddl::split_keys(table, &Layout::primary(table), rows, &context)? {
                     self.db.engine().admin(AdminCommand::Split { at }).await?;
                 }
                 tag("ALTER TABLE")
@@ -127,7 +132,7 @@ impl<E: Engine> Session<E> {
         Ok(None)
     }
 
-    fn outside_block(&self, what: &str) -> Result<(), SqlError> {
+    pub(super) fn outside_block(&self, what: &str) -> Result<(), SqlError> {
         match self.block {
             Block::Idle => self.refuse_writes(what),
             _ => Err(SqlError::new("25001", format!("{what} cannot run inside a transaction block"))),
@@ -183,8 +188,11 @@ impl<E: Engine> Session<E> {
     }
 
     /// The plan of a statement, the cached one if the catalog has not changed since.
-    pub(super) async fn plan(&self, cached: &Cached) -> Result<Arc<Planned>, SqlError> {
+    /// Also, until when it may be used.
+    pub(super) async fn plan(&self, cached: &Cached) -> Result<(Arc<Planned>, Timestamp), SqlError> {
         let at = self.read_time(&cached.statement)?;
+        // What is read at a given time is planned with the catalog of that time, which never changes.
+        let valid_until = |catalog: &Catalog| if at.is_some() { Timestamp::MAX } else { catalog.valid_until() };
         let catalog = match (at, &self.block) {
             (Some(at), Block::ReadOnly(block)) => match block.catalog.get() {
                 Some(catalog) => Arc::clone(catalog),
@@ -199,26 +207,45 @@ impl<E: Engine> Session<E> {
         if let Some(planned) = &cached.planned
             && planned.version == catalog.version
         {
-            return Ok(Arc::clone(planned));
+            return Ok((Arc::clone(planned), valid_until(&catalog)));
         }
         match plan::plan(&cached.statement, &catalog) {
             // The table may be new: look again before saying so.
             Err(err) if err.sqlstate == "42P01" && at.is_none() => {
                 let catalog = self.db.load_strong().await?;
-                plan::plan(&cached.statement, &catalog).map(Arc::new)
+                plan::plan(&cached.statement, &catalog).map(|planned| (Arc::new(planned), valid_until(&catalog)))
             }
-            result => result.map(Arc::new),
+            result => result.map(|planned| (Arc::new(planned), valid_until(&catalog))),
         }
     }
 
-    /// Runs a plan. Without a sink the rows are counted only.
+    /// Plans and runs, again if the plan has become too old before anything came of it.
+    pub(super) async fn plan_and_run<S: Sink>(
+        &mut self,
+        cached: &Cached,
+        params: &[Datum],
+        mut sink: Option<&mut S>,
+    ) -> Result<(Arc<Planned>, Ran), SqlError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let (planned, valid_until) = self.plan(cached).await?;
+            let run = self.run_plan(&cached.statement, (&planned, valid_until), params, sink.as_deref_mut());
+            if let Some(ran) = run.await? {
+                return Ok((planned, ran));
+            }
+            self.db.load_strong().await?;
+        }
+        Err(SqlError::new("40001", "could not serialize access: the schema keeps changing")
+            .hint("Retry the transaction from its start."))
+    }
+
+    /// Runs a plan; `None` if it is too old, and nothing came of it. Without a sink the rows are counted only.
     pub(super) async fn run_plan<S: Sink>(
         &mut self,
         statement: &Statement,
-        planned: &Planned,
+        (planned, valid_until): (&Planned, Timestamp),
         params: &[Datum],
         sink: Option<&mut S>,
-    ) -> Result<Ran, SqlError> {
+    ) -> Result<Option<Ran>, SqlError> {
         let params = convert_params(&planned.params, params)?;
         let writes = planned.plan.writes();
         let what = verb(&planned.plan);
@@ -226,7 +253,7 @@ impl<E: Engine> Session<E> {
         let engine = self.db.engine().clone();
         if let Block::Open(open) = &mut self.block {
             if let Some(table) = &planned.table {
-                open.tables.insert(table.name.clone(), table.id);
+                open.touched.add(table, valid_until);
             }
             let context = EvalContext { params: &params, now: open.now };
             let before = open.txn.lock_wait_ns();
@@ -235,7 +262,7 @@ impl<E: Engine> Session<E> {
             let counts = short::run(&planned.plan, &context, &mut reader, &mut output).await?;
             output.finish().await?;
             let lock_wait_ns = open.txn.lock_wait_ns() - before;
-            return Ok(Ran { counts, commit: None, read_ts: None, lock_wait_ns });
+            return Ok(Some(Ran { counts, commit: None, read_ts: None, lock_wait_ns }));
         }
         if writes && matches!(self.block, Block::ReadOnly(_)) {
             return Err(read_only(what));
@@ -245,7 +272,7 @@ impl<E: Engine> Session<E> {
                 return Err(read_only(what));
             }
             self.refuse_writes(what)?;
-            return self.autocommit(planned, &params, sink).await;
+            return self.autocommit((planned, valid_until), &params, sink).await;
         }
         let (bound, now) = match &self.block {
             // One group may answer at a time long past, if nothing was written to it since: good for
@@ -256,8 +283,11 @@ impl<E: Engine> Session<E> {
         };
         let context = EvalContext { params: &params, now };
         let mut output = stream(sink, &planned.columns);
-        let mut reader: Reader<'_, E> = Reader::Snapshot { engine: &engine, bound };
-        let counts = short::run(&planned.plan, &context, &mut reader, &mut output).await?;
+        let mut reader: Reader<'_, E> = Reader::Snapshot { engine: &engine, bound, valid_until };
+        let counts = match short::run(&planned.plan, &context, &mut reader, &mut output).await {
+            Err(Failure::Stale) => return Ok(None),
+            counts => counts?,
+        };
         output.finish().await?;
         let read_ts = reader.read_ts();
         if let Some(at) = read_ts {
@@ -266,19 +296,22 @@ impl<E: Engine> Session<E> {
                 block.bound = ReadBound::At(at);
             }
         }
-        Ok(Ran { counts, commit: None, read_ts, lock_wait_ns: 0 })
+        Ok(Some(Ran { counts, commit: None, read_ts, lock_wait_ns: 0 }))
     }
 
     /// A read-write statement as a transaction of its own. Its rows are kept until it has committed,
     /// so that it can be tried again.
     async fn autocommit<S: Sink>(
         &mut self,
-        planned: &Planned,
+        (planned, valid_until): (&Planned, Timestamp),
         params: &[Datum],
         sink: Option<&mut S>,
-    ) -> Result<Ran, SqlError> {
+    ) -> Result<Option<Ran>, SqlError> {
         let engine = self.db.engine().clone();
-        let tables: BTreeMap<String, u32> = planned.table.iter().map(|table| (table.name.clone(), table.id)).collect();
+        let mut touched = Touched::default();
+        if let Some(table) = &planned.table {
+            touched.add(table, valid_until);
+        }
         let mut priority = None;
         for attempt in 1.. {
             let mut txn = engine.begin(priority);
@@ -296,12 +329,19 @@ impl<E: Engine> Session<E> {
                     return Err(failure.into());
                 }
             };
-            if let Err(err) = self.check_tables(&tables).await {
-                txn.rollback().await;
-                return Err(err);
-            }
+            let deadline = match touched.deadline(&self.db).await {
+                Ok(Some(deadline)) if engine.now().latest > deadline => {
+                    txn.rollback().await;
+                    return Ok(None);
+                }
+                Ok(deadline) => deadline,
+                Err(err) => {
+                    txn.rollback().await;
+                    return Err(err);
+                }
+            };
             let lock_wait_ns = txn.lock_wait_ns();
-            let info = match txn.commit().await {
+            let info = match txn.commit(deadline).await {
                 Ok(info) => info,
                 Err(txn::client::ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => continue,
                 Err(err) => return Err(err.into()),
@@ -316,7 +356,7 @@ impl<E: Engine> Session<E> {
                     sink.rows(rows).await?;
                 }
             }
-            return Ok(Ran { counts, commit: Some(info), read_ts: None, lock_wait_ns });
+            return Ok(Some(Ran { counts, commit: Some(info), read_ts: None, lock_wait_ns }));
         }
         unreachable!("the last attempt returns")
     }

@@ -24,6 +24,7 @@ pub(super) fn static_columns(what: &Show) -> Vec<ColumnInfo> {
         Show::Setting(name) => show::text_columns(&[name]),
         Show::Tables => show::tables(&crate::catalog::Catalog::default()).0,
         Show::CreateTable(_) => show::text_columns(&["table_name", "create_statement"]),
+        Show::Jobs => show::index::jobs(&crate::catalog::Catalog::default()).0,
         _ => Vec::new(),
     }
 }
@@ -53,6 +54,19 @@ impl<E: Engine> Session<E> {
             Show::Tables => {
                 let catalog = self.db.load_strong().await?;
                 let (columns, rows) = show::tables(&catalog);
+                send(columns, rows, sink).await?;
+                return Ok(tag("SHOW"));
+            }
+            Show::Jobs => {
+                let catalog = self.db.load_strong().await?;
+                let (columns, rows) = show::index::jobs(&catalog);
+                send(columns, rows, sink).await?;
+                return Ok(tag("SHOW"));
+            }
+            Show::Indexes(name) => {
+                let catalog = self.db.load_strong().await?;
+                let table = catalog.table(name).ok_or_else(|| undefined_table(name))?;
+                let (columns, rows) = show::index::indexes(table);
                 send(columns, rows, sink).await?;
                 return Ok(tag("SHOW"));
             }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use txn::{Key, LockMode, Mutation, Span};
 
+use super::index::Writer;
 use super::scan::{Pages, Scanner};
 use super::{Counts, Failure, Output, Reader, project};
 use crate::SqlError;
 use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::expr::{EvalContext, eval, is_true};
-use crate::plan::{Conflict, InsertPlan};
+use crate::plan::{Arbiter, Conflict, InsertPlan};
 use crate::row;
 use crate::sink::Sink;
 use crate::types::Datum;
@@ -31,7 +32,7 @@ pub(super) fn check_nulls(table: &Table, row: &[Datum]) -> Result<(), SqlError> 
     }
 }
 
-fn shown<'a>(row: impl Iterator<Item = &'a Datum>) -> String {
+pub(super) fn shown<'a>(row: impl Iterator<Item = &'a Datum>) -> String {
     let text = |datum: &Datum| match value::to_text(datum) {
         None => "null".to_string(),
         Some(text) if text.chars().count() > 64 => text.chars().take(64).chain("...".chars()).collect(),
@@ -64,8 +65,11 @@ pub(super) async fn read_keys<E: Engine>(
     Ok(found)
 }
 
-pub(super) fn put(table: &Table, key: Key, row: &[Datum]) -> Result<Mutation, SqlError> {
-    Ok(Mutation { key, value: Some(row::encode_value(table, row)?.into()) })
+/// 21000.
+fn second_time(plan: &InsertPlan) -> SqlError {
+    let command = if plan.upsert { "UPSERT" } else { "ON CONFLICT DO UPDATE" };
+    SqlError::new("21000", format!("{command} command cannot affect row a second time"))
+        .hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
 }
 
 pub(super) async fn run<E: Engine, S: Sink>(
@@ -81,62 +85,108 @@ pub(super) async fn run<E: Engine, S: Sink>(
         check_nulls(table, &row)?;
         rows.push((row::encode_key(table, &row)?.into(), row));
     }
-    let blind = matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() == table.columns.len());
-    let existing =
-        if blind { BTreeMap::new() } else { read_keys(rows.iter().map(|(key, _)| key.clone()), reader).await? };
+    // Old entries of indexes can only be deleted by whoever has seen the old row.
+    let blind = plan.indexes.is_empty()
+        && matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() == table.columns.len());
+    let mut known: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
+    let mut scanned = 0;
+    if !blind {
+        let there = read_keys(rows.iter().map(|(key, _)| key.clone()), reader).await?;
+        scanned += there.len() as u64;
+        for (key, value) in there {
+            let row = row::decode_row(table, &key, &value)?;
+            known.insert(key, row);
+        }
+    }
+    let mut writer = Writer::new(table, &plan.indexes, rows.iter().map(|(_, row)| row), reader).await?;
+    if let (Conflict::Update { .. }, Arbiter::Index(index)) = (&plan.conflict, plan.arbiter) {
+        let mut owners = Vec::new();
+        for (_, row) in &rows {
+            owners.extend(writer.conflict(index, row)?.filter(|owner| !known.contains_key(owner)));
+        }
+        let there = read_keys(owners.into_iter(), reader).await?;
+        scanned += there.len() as u64;
+        for (key, value) in there {
+            let row = row::decode_row(table, &key, &value)?;
+            known.insert(key, row);
+        }
+    }
 
     let mut touched: BTreeSet<Key> = BTreeSet::new();
-    let mut mutations = Vec::with_capacity(rows.len());
+    let mut written: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
     let mut returned = Vec::new();
     let mut count = 0;
     for (key, row) in rows {
-        let twice = touched.contains(&key);
-        let old = existing.get(&key);
-        let new = match &plan.conflict {
-            Conflict::Error if twice || old.is_some() => return Err(duplicate_key(table, &row).into()),
-            Conflict::Nothing if twice || old.is_some() => continue,
-            Conflict::Update { .. } | Conflict::Replace(_) if twice => {
-                let command = if plan.upsert { "UPSERT" } else { "ON CONFLICT DO UPDATE" };
-                return Err(SqlError::new("21000", format!("{command} command cannot affect row a second time"))
-                    .hint(
-                        "Ensure that no rows proposed for insertion within the same command have duplicate key values.",
-                    )
-                    .into());
+        let primary = known.contains_key(&key) || (blind && touched.contains(&key));
+        // The row that the arbiter says is in the way.
+        let (hit, except) = match plan.arbiter {
+            Arbiter::Index(index) => (writer.conflict(index, &row)?, Some(index)),
+            Arbiter::Any | Arbiter::Primary => (primary.then(|| key.clone()), None),
+        };
+        if hit.is_some() && matches!(plan.conflict, Conflict::Nothing) {
+            continue;
+        }
+        let on_primary = plan.arbiter == Arbiter::Primary || plan.arbiter == Arbiter::Any;
+        let handled = hit.is_some() && matches!(plan.conflict, Conflict::Update { .. } | Conflict::Replace(_));
+        if !handled {
+            if primary {
+                return Err(duplicate_key(table, &row).into());
             }
-            Conflict::Update { assignments, filter } if let Some(value) = old => {
-                let old = row::decode_row(table, &key, value)?;
+            if let Some(index) = writer.any_conflict(&row, except)? {
+                if matches!(plan.conflict, Conflict::Nothing) && plan.arbiter == Arbiter::Any {
+                    continue;
+                }
+                return Err(writer.duplicate(index, &row).into());
+            }
+        }
+        let (key, old, new) = match (&plan.conflict, hit) {
+            (Conflict::Update { .. } | Conflict::Replace(_), Some(owner)) if touched.contains(&owner) => {
+                return Err(second_time(plan).into());
+            }
+            (Conflict::Update { assignments, filter }, Some(owner)) => {
+                let old = known.get(&owner).cloned();
+                let old = old.ok_or_else(|| SqlError::new("XX001", "a unique index has an entry without a row"))?;
                 let mut both = old.clone();
                 both.extend(row);
-                touched.insert(key.clone());
+                touched.insert(owner.clone());
                 if let Some(filter) = filter
                     && !is_true(filter, &both, context)?
                 {
                     continue;
                 }
-                let mut new = old;
+                let mut new = old.clone();
                 for (column, expr) in assignments {
                     new[*column] = eval(expr, &both, context)?;
                 }
                 check_nulls(table, &new)?;
-                new
+                (owner, Some(old), new)
             }
-            Conflict::Replace(columns) if let Some(value) = old => {
-                let mut new = row::decode_row(table, &key, value)?;
+            (Conflict::Replace(columns), Some(_)) if !blind && on_primary => {
+                let old = known[&key].clone();
+                let mut new = old.clone();
                 for column in columns {
                     new[*column] = row[*column].clone();
                 }
-                new
+                (key, Some(old), new)
             }
-            _ => row,
+            _ => (key, None, row),
         };
-        mutations.push(put(table, key.clone(), &new)?);
-        touched.insert(key);
+        writer.change(&key, old.as_deref(), &new, reader).await?;
+        touched.insert(key.clone());
         count += 1;
         if let Some(exprs) = &plan.returning {
             returned.push(project(exprs, &new, context)?);
         }
+        if !blind {
+            known.insert(key.clone(), new.clone());
+        }
+        written.insert(key, new);
+    }
+    let mut mutations = writer.mutations;
+    for (key, row) in written {
+        mutations.push(Mutation { key, value: Some(row::encode_value(table, &row)?.into()) });
     }
     reader.write(mutations)?;
     output.push(returned).await?;
-    Ok(Counts { rows: count, scanned: existing.len() as u64 })
+    Ok(Counts { rows: count, scanned })
 }

@@ -1,5 +1,6 @@
 //! Running plans: reads and writes of one transaction or snapshot, row by row.
 
+pub(crate) mod index;
 mod insert;
 mod modify;
 mod scan;
@@ -27,6 +28,8 @@ pub(crate) enum Failure {
     Sql(SqlError),
     /// The database could not.
     Client(ClientError),
+    /// The plan's catalog does not hold at the timestamp read at; nothing was sent to the client.
+    Stale,
 }
 
 impl Failure {
@@ -53,6 +56,8 @@ impl From<Failure> for SqlError {
         match failure {
             Failure::Sql(err) => err,
             Failure::Client(err) => err.into(),
+            Failure::Stale => SqlError::new("40001", "could not serialize access: the schema has changed")
+                .hint("Retry the transaction from its start."),
         }
     }
 }
@@ -67,21 +72,34 @@ pub(crate) enum Reader<'a, E: Engine> {
         engine: &'a E,
         /// When; after the first read, `At`.
         bound: ReadBound,
+        /// The plan may be used up to this timestamp.
+        valid_until: Timestamp,
     },
 }
 
 impl<E: Engine> Reader<'_, E> {
     /// Reads. `more`: the statement will read something else, too.
-    async fn read(&mut self, ops: Vec<ReadOp>, mode: LockMode, more: bool) -> Result<Vec<ReadResult>, Failure> {
+    pub(crate) async fn read(
+        &mut self,
+        ops: Vec<ReadOp>,
+        mode: LockMode,
+        more: bool,
+    ) -> Result<Vec<ReadResult>, Failure> {
         let count = ops.len();
         let results = match self {
             Reader::Txn(txn) => txn.read(ops, mode).await?,
-            Reader::Snapshot { engine, bound } => {
+            Reader::Snapshot { engine, bound, valid_until } => {
                 // A group alone may choose a timestamp that is the present for its own data only.
                 if *bound == ReadBound::Strong && more {
                     *bound = ReadBound::At(engine.present()?);
                 }
+                if matches!(bound, ReadBound::At(at) if *at > *valid_until) {
+                    return Err(Failure::Stale);
+                }
                 let (at, results) = engine.snapshot(*bound, ops).await?;
+                if at > *valid_until {
+                    return Err(Failure::Stale);
+                }
                 *bound = ReadBound::At(at);
                 results
             }
@@ -102,7 +120,7 @@ impl<E: Engine> Reader<'_, E> {
 
     /// Buffers the writes of a statement: 54000 if they are more than a transaction may have, 25006
     /// without a transaction.
-    fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), Failure> {
+    pub(crate) fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), Failure> {
         let bytes: usize =
             mutations.iter().map(|m| m.key.len() + m.value.as_ref().map_or(0, |value| value.len())).sum();
         if bytes > TXN_BYTES_MAX {

@@ -1,17 +1,19 @@
 //! Running UPDATE and DELETE: the rows are read and locked first, all of them, and then written, so
 //! that a statement never meets its own changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use txn::types::TXN_BYTES_MAX;
-use txn::{Key, LockMode, Mutation};
+use txn::{Key, LockMode, Mutation, Value};
 
-use super::insert::{check_nulls, duplicate_key, put, read_keys};
-use super::scan::{Pages, Scanner};
+use super::index::{self, Owners};
+use super::insert::{check_nulls, duplicate_key, read_keys};
+use super::scan::{Pages, RowScanner};
 use super::{Counts, Failure, Output, Reader, project};
 use crate::SqlError;
 use crate::engine::Engine;
-use crate::expr::{EvalContext, eval, is_true};
+use crate::entry::Entry;
+use crate::expr::{EvalContext, eval};
 use crate::plan::{DeletePlan, Scan, UpdatePlan};
 use crate::row;
 use crate::sink::Sink;
@@ -24,30 +26,30 @@ async fn targets<E: Engine>(
     context: &EvalContext<'_>,
     reader: &mut Reader<'_, E>,
 ) -> Result<(Vec<Target>, u64), Failure> {
-    let mut scanner = Scanner::new(scan.access.spans(&scan.table, context)?, false, Pages::Full, LockMode::Exclusive);
+    let mut scanner = RowScanner::new(scan, context, Pages::Full, LockMode::Exclusive)?;
     let mut targets = Vec::new();
     let mut bytes = 0;
-    let mut scanned = 0;
-    while let Some(page) = scanner.next(reader).await? {
-        scanned += page.len() as u64;
-        for stored in page {
-            let row = row::decode_row(&scan.table, &stored.key, &stored.value)?;
-            if let Some(filter) = &scan.filter
-                && !is_true(filter, &row, context)?
-            {
-                continue;
-            }
-            bytes += stored.key.len() + stored.value.len();
+    while let Some(page) = scanner.next(reader, context).await? {
+        for found in page {
+            bytes += found.bytes;
             if bytes > TXN_BYTES_MAX {
                 return Err(SqlError::new("54000", "the statement changes too many rows at once")
                     .detail(format!("A transaction writes at most {TXN_BYTES_MAX} bytes."))
                     .hint("Change them in parts, by ranges of the primary key.")
                     .into());
             }
-            targets.push((stored.key, row));
+            targets.push((found.key, found.row));
         }
     }
-    Ok((targets, scanned))
+    Ok((targets, scanner.scanned))
+}
+
+/// A row that changes, and where to.
+struct Change {
+    old_key: Key,
+    old: Vec<Datum>,
+    new_key: Key,
+    new: Vec<Datum>,
 }
 
 pub(super) async fn update<E: Engine, S: Sink>(
@@ -59,12 +61,10 @@ pub(super) async fn update<E: Engine, S: Sink>(
     let table = &plan.scan.table;
     let (targets, scanned) = targets(&plan.scan, context, reader).await?;
     let moves = plan.assignments.iter().any(|(column, _)| table.key_position(*column).is_some());
-    let mut left: BTreeSet<Key> = BTreeSet::new();
-    let mut arrivals: Vec<Target> = Vec::new();
-    let mut mutations = Vec::with_capacity(targets.len());
+    let mut changes = Vec::with_capacity(targets.len());
     let mut returned = Vec::new();
     let count = targets.len() as u64;
-    for (key, old) in targets {
+    for (old_key, old) in targets {
         let mut new = old.clone();
         for (column, expr) in &plan.assignments {
             new[*column] = eval(expr, &old, context)?;
@@ -73,30 +73,66 @@ pub(super) async fn update<E: Engine, S: Sink>(
         if let Some(exprs) = &plan.returning {
             returned.push(project(exprs, &new, context)?);
         }
-        let new_key: Key = if moves { row::encode_key(table, &new)?.into() } else { key.clone() };
-        if new_key == key {
-            mutations.push(put(table, key, &new)?);
-        } else {
-            left.insert(key);
-            arrivals.push((new_key, new));
-        }
+        let new_key: Key = if moves { row::encode_key(table, &new)?.into() } else { old_key.clone() };
+        changes.push(Change { old_key, old, new_key, new });
     }
-    if !arrivals.is_empty() {
-        // The statement as a whole must leave each key once: rows may change places.
-        let there = read_keys(arrivals.iter().map(|(key, _)| key.clone()), reader).await?;
+    // The statement as a whole must leave each key once: rows may change places.
+    let moved = || changes.iter().filter(|change| change.old_key != change.new_key);
+    let left: BTreeSet<&Key> = moved().map(|change| &change.old_key).collect();
+    if !left.is_empty() {
+        let there = read_keys(moved().map(|change| change.new_key.clone()), reader).await?;
         let mut arrived = BTreeSet::new();
-        for (key, row) in &arrivals {
-            if !arrived.insert(key.clone()) || (there.contains_key(key) && !left.contains(key)) {
-                return Err(duplicate_key(table, row).into());
+        for change in moved() {
+            let key = &change.new_key;
+            if !arrived.insert(key) || (there.contains_key(key) && !left.contains(key)) {
+                return Err(duplicate_key(table, &change.new).into());
             }
         }
-        mutations
-            .extend(left.into_iter().filter(|key| !arrived.contains(key)).map(|key| Mutation { key, value: None }));
-        for (key, row) in arrivals {
-            mutations.push(put(table, key, &row)?);
+    }
+    let mut writes: BTreeMap<Key, Option<Value>> = left.into_iter().map(|key| (key.clone(), None)).collect();
+    for change in &changes {
+        writes.insert(change.new_key.clone(), Some(row::encode_value(table, &change.new)?.into()));
+    }
+    for known in &plan.indexes {
+        let mut steps = Vec::with_capacity(changes.len());
+        for change in &changes {
+            let (old, new) = (known.entry(&change.old)?, known.entry(&change.new)?);
+            if old != new {
+                steps.push((change, old, new));
+            }
+        }
+        let mut wanted: Vec<Key> = Vec::new();
+        for (_, old, new) in &steps {
+            let enters = new.as_ref().filter(|new| known.keeps_unique() && new.is_unique);
+            let leaves = old.as_ref().filter(|old| known.may_be_of_another() && old.is_unique);
+            wanted.extend(enters.into_iter().chain(leaves).map(|entry| entry.key.clone()));
+        }
+        let owners = Owners::read(known, table, wanted, reader).await?;
+        let owned = |change: &Change, old: &Entry| {
+            !known.may_be_of_another() || !old.is_unique || owners.is(old, &change.old_key)
+        };
+        let mut free: BTreeSet<Key> = BTreeSet::new();
+        for (change, old, _) in &steps {
+            if let Some(old) = old
+                && owned(change, old)
+            {
+                free.insert(old.key.clone());
+                writes.insert(old.key.clone(), None);
+            }
+        }
+        let mut taken: BTreeSet<Key> = BTreeSet::new();
+        for (change, _, new) in steps {
+            let Some(new) = new.filter(|_| known.index.state.writes()) else { continue };
+            if known.keeps_unique() && new.is_unique {
+                let there = owners.get(&new.key).is_some() && !free.contains(&new.key);
+                if there || !taken.insert(new.key.clone()) {
+                    return Err(index::duplicate(table, &known.index, &change.new).into());
+                }
+            }
+            writes.insert(new.key, Some(new.value));
         }
     }
-    reader.write(mutations)?;
+    reader.write(writes.into_iter().map(|(key, value)| Mutation { key, value }).collect())?;
     output.push(returned).await?;
     Ok(Counts { rows: count, scanned })
 }
@@ -107,9 +143,23 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     reader: &mut Reader<'_, E>,
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
+    let table = &plan.scan.table;
     let (targets, scanned) = targets(&plan.scan, context, reader).await?;
     let count = targets.len() as u64;
     let mut mutations = Vec::with_capacity(targets.len());
+    for known in &plan.indexes {
+        let mut entries = Vec::with_capacity(targets.len());
+        for (key, row) in &targets {
+            entries.extend(known.entry(row)?.map(|entry| (key, entry)));
+        }
+        let doubtful = entries.iter().filter(|(_, entry)| known.may_be_of_another() && entry.is_unique);
+        let doubtful = doubtful.map(|(_, entry)| entry.key.clone()).collect();
+        let owners = Owners::read(known, table, doubtful, reader).await?;
+        let owned = entries
+            .into_iter()
+            .filter(|(key, entry)| !known.may_be_of_another() || !entry.is_unique || owners.is(entry, key));
+        mutations.extend(owned.map(|(_, entry)| Mutation { key: entry.key, value: None }));
+    }
     let mut returned = Vec::new();
     for (key, row) in targets {
         if let Some(exprs) = &plan.returning {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use txn::{LockMode, ReadOp, Row, Span};
+use txn::{Key, LockMode, ReadOp, Row, Span};
 
 use super::{Failure, Reader};
 use crate::SqlError;
@@ -37,6 +37,8 @@ pub(super) struct Scanner {
     pages: Pages,
     page_rows: u64,
     mode: LockMode,
+    /// Something else is read beside this.
+    pub(super) joins: bool,
 }
 
 impl Scanner {
@@ -44,7 +46,7 @@ impl Scanner {
         if reverse {
             spans.reverse();
         }
-        Scanner { spans: spans.into(), reverse, pages, page_rows: FIRST_PAGE_ROWS, mode }
+        Scanner { spans: spans.into(), reverse, pages, page_rows: FIRST_PAGE_ROWS, mode, joins: false }
     }
 
     /// The next rows, maybe none yet; `None` at the end.
@@ -72,7 +74,7 @@ impl Scanner {
             reverse: self.reverse,
             limit: if span.is_point() { 0 } else { limit },
         };
-        let more = !self.spans.is_empty();
+        let more = self.joins || !self.spans.is_empty();
         let results = reader.read(spans.iter().map(op).collect(), self.mode, more).await?;
 
         let mut rows = Vec::new();
@@ -106,18 +108,101 @@ impl Scanner {
     }
 }
 
-/// The decoded rows of a page for which the filter holds.
-pub(super) fn decode(scan: &Scan, page: &[Row], context: &EvalContext<'_>) -> Result<Vec<Vec<Datum>>, SqlError> {
-    let mut rows = Vec::with_capacity(page.len());
-    for stored in page {
-        let row = row::decode_row(&scan.table, &stored.key, &stored.value)?;
-        let keep = match &scan.filter {
-            Some(filter) => is_true(filter, &row, context)?,
-            None => true,
-        };
-        if keep {
-            rows.push(row);
-        }
+/// A row that was read.
+pub(super) struct Found {
+    /// Of the row, also where it was read out of an index.
+    pub(super) key: Key,
+    /// What is not needed is NULL, if an index had all that is.
+    pub(super) row: Vec<Datum>,
+    /// As stored.
+    pub(super) bytes: usize,
+}
+
+/// The rows of a scan for which its filter holds, in its order: from the table, from the entries of an index, or from the table
+/// by the keys that the entries have.
+pub(super) struct RowScanner<'a> {
+    scan: &'a Scan,
+    scanner: Scanner,
+    mode: LockMode,
+    /// Rows and entries that were read.
+    pub(super) scanned: u64,
+}
+
+impl<'a> RowScanner<'a> {
+    pub(super) fn new(
+        scan: &'a Scan,
+        context: &EvalContext<'_>,
+        pages: Pages,
+        mode: LockMode,
+    ) -> Result<RowScanner<'a>, SqlError> {
+        let mut scanner = Scanner::new(scan.access.spans(&scan.layout, context)?, scan.reverse, pages, mode);
+        scanner.joins = scan.index.as_ref().is_some_and(|index| !index.covering);
+        Ok(RowScanner { scan, scanner, mode, scanned: 0 })
     }
-    Ok(rows)
+
+    /// The next rows, maybe none yet; `None` at the end.
+    pub(super) async fn next<E: Engine>(
+        &mut self,
+        reader: &mut Reader<'_, E>,
+        context: &EvalContext<'_>,
+    ) -> Result<Option<Vec<Found>>, Failure> {
+        let Some(page) = self.scanner.next(reader).await? else { return Ok(None) };
+        self.scanned += page.len() as u64;
+        let Scan { table, layout, index, .. } = self.scan;
+        let mut found = Vec::with_capacity(page.len());
+        match index {
+            None => {
+                for stored in page {
+                    self.keep(stored.key, &stored.value, context, &mut found)?;
+                }
+            }
+            Some(index) if index.covering => {
+                for stored in page {
+                    let row = layout.decode(table, &stored.key, &stored.value)?;
+                    if self.holds(&row, context)? {
+                        let key = row::encode_key(table, &row)?.into();
+                        found.push(Found { key, row, bytes: stored.key.len() + stored.value.len() });
+                    }
+                }
+            }
+            Some(index) => {
+                let keys = page.iter().map(|entry| layout.row_key(table, &entry.key, &entry.value));
+                let keys: Vec<Key> = keys.collect::<Result<_, SqlError>>()?;
+                let points = keys.iter().cloned().map(Span::point).collect();
+                let mut rows = Scanner::new(points, false, Pages::Full, self.mode);
+                let mut wanted = keys.into_iter();
+                while let Some(page) = rows.next(reader).await? {
+                    self.scanned += page.len() as u64;
+                    for stored in page {
+                        if wanted.next().is_none_or(|key| key != stored.key) {
+                            return Err(lost_row(&index.name).into());
+                        }
+                        self.keep(stored.key, &stored.value, context, &mut found)?;
+                    }
+                }
+                if wanted.next().is_some() {
+                    return Err(lost_row(&index.name).into());
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn keep(&self, key: Key, value: &[u8], context: &EvalContext<'_>, found: &mut Vec<Found>) -> Result<(), SqlError> {
+        let row = row::decode_row(&self.scan.table, &key, value)?;
+        if self.holds(&row, context)? {
+            let bytes = key.len() + value.len();
+            found.push(Found { key, row, bytes });
+        }
+        Ok(())
+    }
+
+    fn holds(&self, row: &[Datum], context: &EvalContext<'_>) -> Result<bool, SqlError> {
+        self.scan.filter.as_ref().map_or(Ok(true), |filter| is_true(filter, row, context))
+    }
+}
+
+fn lost_row(index: &str) -> SqlError {
+    SqlError::new("XX001", format!("index \"{index}\" has an entry without a row"))
+        .hint("CHECK TABLE tells what is wrong.")
 }

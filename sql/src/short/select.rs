@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use txn::LockMode;
 
-use super::scan::{Pages, Scanner, decode};
+use super::scan::{Pages, RowScanner};
 use super::{Counts, Failure, Output, Reader, project, set_key};
 use crate::SqlError;
 use crate::engine::Engine;
@@ -241,12 +241,12 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 _ => Pages::Full,
             };
             let mode = plan.lock.unwrap_or(LockMode::Shared);
-            let mut scanner = Scanner::new(scan.access.spans(&scan.table, context)?, scan.reverse, pages, mode);
+            let mut scanner = RowScanner::new(scan, context, pages, mode)?;
             while !pipeline.is_done()
-                && let Some(page) = scanner.next(reader).await?
+                && let Some(found) = scanner.next(reader, context).await?
             {
-                scanned += page.len() as u64;
-                let rows = decode(scan, &page, context)?;
+                scanned = scanner.scanned;
+                let rows: Vec<Vec<Datum>> = found.into_iter().map(|found| found.row).collect();
                 match &plan.grouping {
                     Some(grouping) => {
                         for row in &rows {

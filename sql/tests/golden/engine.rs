@@ -17,6 +17,10 @@ pub enum Fault {
     Aborted,
     /// Its answer is lost.
     Ambiguous,
+    /// It is not taken.
+    Unavailable,
+    /// Nothing else.
+    None,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,11 @@ impl MapEngine {
 
     pub fn fault(&self, fault: Fault) {
         self.map().faults.push_back(fault);
+    }
+
+    /// All is well again.
+    pub fn no_faults(&self) {
+        self.map().faults.clear();
     }
 
     /// The next read without locks fails.
@@ -175,14 +184,18 @@ impl Transaction for MapTxn {
         0
     }
 
-    async fn commit(self) -> Result<CommitInfo, ClientError> {
+    async fn commit(self, deadline: Option<Timestamp>) -> Result<CommitInfo, ClientError> {
         let mut map = self.engine.map();
+        if deadline.is_some_and(|deadline| Timestamp::from_nanos(map.now_ns + 1_000_000) > deadline) {
+            return Err(ClientError::aborted(AbortReason::TooLate));
+        }
         match map.faults.pop_front() {
             Some(Fault::Aborted) => return Err(ClientError::aborted(AbortReason::Wounded)),
             Some(Fault::Ambiguous) => {
                 return Err(ClientError::Ambiguous { txn: self.id, coordinator: Default::default() });
             }
-            None => {}
+            Some(Fault::Unavailable) => return Err(ClientError::Unavailable("nobody answers".into())),
+            Some(Fault::None) | None => {}
         }
         map.now_ns += 1_000_000;
         let at = Timestamp::from_nanos(map.now_ns);

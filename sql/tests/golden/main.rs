@@ -5,6 +5,7 @@
 //! outputs anew; read the difference.
 
 mod engine;
+mod index;
 mod properties;
 mod stack;
 
@@ -129,6 +130,25 @@ impl Script {
             "\\ambiguous" => {
                 self.engine.fault(Fault::Ambiguous);
                 Ok(())
+            }
+            // So many commits fail, after so many that do not: a gateway that is cut off.
+            "\\cut" => {
+                let (after, count) = rest.split_once(' ').expect("two numbers");
+                let number = |text: &str| text.parse::<u32>().expect("a number");
+                (0..number(after)).for_each(|_| self.engine.fault(Fault::None));
+                (0..number(count)).for_each(|_| self.engine.fault(Fault::Unavailable));
+                Ok(())
+            }
+            "\\heal" => {
+                self.engine.no_faults();
+                Ok(())
+            }
+            // What each gateway does about every second.
+            "\\tend" => {
+                let database = self.databases[&self.current].clone();
+                block_on(database.refresh_catalog()).and_then(|()| block_on(database.tend_jobs())).map(|jobs| {
+                    writeln!(sink.text, "{jobs} jobs done").unwrap();
+                })
             }
             "\\unavailable" => {
                 self.engine.lose_a_read();

@@ -11,10 +11,10 @@ use crate::engine::MapEngine;
 use crate::{TextSink, block_on, error_text};
 
 /// A small generator of its own: the same numbers in every run.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,11 +22,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
-    fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]
     }
 
@@ -97,7 +97,7 @@ fn byte_order_is_value_order() {
     }
 }
 
-fn random_table(random: &mut Random) -> Table {
+pub fn random_table(random: &mut Random) -> Table {
     let count = 1 + random.below(6) as usize;
     let columns = (0..count)
         .map(|index| Column {
@@ -110,10 +110,10 @@ fn random_table(random: &mut Random) -> Table {
         .collect();
     let keys = 1 + random.below(count as u64) as usize;
     let key = (0..keys).map(|at| KeyColumn { column: count - 1 - at, desc: random.below(2) == 0 }).collect();
-    Table { id: 16 + random.below(3) as u32, name: "t".into(), columns, key }
+    Table { id: 16 + random.below(3) as u32, name: "t".into(), columns, key, indexes: Vec::new() }
 }
 
-fn random_row(table: &Table, random: &mut Random) -> Vec<Datum> {
+pub fn random_row(table: &Table, random: &mut Random) -> Vec<Datum> {
     let column = |(index, column): (usize, &Column)| {
         let null = table.key_position(index).is_none() && random.below(4) == 0;
         if null { Datum::Null } else { random.datum(column.ty) }
@@ -121,7 +121,7 @@ fn random_row(table: &Table, random: &mut Random) -> Vec<Datum> {
     table.columns.iter().enumerate().map(column).collect()
 }
 
-fn same(a: &[Datum], b: &[Datum]) -> bool {
+pub fn same(a: &[Datum], b: &[Datum]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| value::compare(a, b).is_eq())
 }
 

@@ -22,7 +22,7 @@ pub fn table() -> Table {
         columns.push(Column { id: at as u32 + 1, name, ty, not_null: at < 6, default });
     }
     let key = (0..6).map(|column| KeyColumn { column, desc: column % 2 == 1 }).collect();
-    Table { id: 7, name: "t".into(), columns, key }
+    Table { id: 7, name: "t".into(), columns, key, indexes: Vec::new() }
 }
 
 /// That table, and a simple one `a (id BIGINT PRIMARY KEY, b TEXT, c DOUBLE, d TIMESTAMPTZ)`.
@@ -35,7 +35,13 @@ pub fn two_tables() -> Catalog {
         column(3, "c", DataType::Float),
         column(4, "d", DataType::Timestamp),
     ];
-    let simple = Table { id: 8, name: "a".into(), columns, key: vec![KeyColumn { column: 0, desc: false }] };
+    let simple = Table {
+        id: 8,
+        name: "a".into(),
+        columns,
+        key: vec![KeyColumn { column: 0, desc: false }],
+        indexes: Vec::new(),
+    };
     for table in [table(), simple] {
         catalog.tables.insert(table.name.clone(), Arc::new(table));
     }

@@ -1,0 +1,54 @@
+//! The tables that a transaction has touched, and until when it may commit because of them.
+//!
+//! A statement is planned by a catalog that holds, or is one step behind, up to a timestamp
+//! ([`crate::catalog::Catalog::valid_until`]): the transaction must not commit after it. A transaction block may well last
+//! longer than that. So at its commit the catalog is looked at again: where a table's descriptor is still
+//! what the statements went by, the newer catalog vouches for it, up to its own end; where it has changed, the
+//! old end stays. The group that chooses the commit timestamp keeps the least of these ends.
+
+use std::sync::Arc;
+
+use truetime::Timestamp;
+
+use super::Database;
+use crate::SqlError;
+use crate::catalog::Table;
+use crate::engine::Engine;
+
+/// Descriptors as they were when statements were planned by them, each with the end of what is known of it.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    tables: Vec<(Arc<Table>, Timestamp)>,
+}
+
+impl Touched {
+    /// A statement was planned with this descriptor, out of a catalog that holds until then.
+    pub(super) fn add(&mut self, table: &Arc<Table>, valid_until: Timestamp) {
+        match self.tables.iter_mut().find(|(known, _)| Arc::ptr_eq(known, table) || known == table) {
+            Some((_, until)) => *until = valid_until.max(*until),
+            None => self.tables.push((Arc::clone(table), valid_until)),
+        }
+    }
+
+    /// The latest timestamp at which the transaction may commit; none if it touched no table. 40001 if a table was
+    /// dropped since.
+    pub(super) async fn deadline<E: Engine>(&self, db: &Database<E>) -> Result<Option<Timestamp>, SqlError> {
+        if self.tables.is_empty() {
+            return Ok(None);
+        }
+        let catalog = db.catalog().await?;
+        let mut deadline: Option<Timestamp> = None;
+        for (table, until) in &self.tables {
+            let until = match catalog.table(&table.name) {
+                Some(current) if current == table => catalog.valid_until().max(*until),
+                Some(current) if current.id == table.id => *until,
+                _ => {
+                    let message = format!("could not serialize access: table \"{}\" was dropped", table.name);
+                    return Err(SqlError::new("40001", message).hint("Retry the transaction from its start."));
+                }
+            };
+            deadline = Some(deadline.map_or(until, |known| known.min(until)));
+        }
+        Ok(deadline)
+    }
+}
