@@ -34,6 +34,8 @@ use crate::wire;
 const JUDGE_EVERY: Duration = Duration::from_millis(200);
 /// How often the catalog is read.
 const CATALOG_EVERY: Duration = Duration::from_millis(500);
+/// How often the node looks for schema changes whose gateways are gone.
+const JOBS_EVERY: Duration = Duration::from_secs(1);
 /// How long a hand-over may take.
 const HAND_OVER_MAX: Duration = Duration::from_millis(1500);
 /// How long the last writes and the last flush may take then.
@@ -254,6 +256,7 @@ impl Parts {
         );
         let database = sql::Database::new(self.gateway.clone());
         tokio::spawn(refresh_catalog(database.clone()));
+        tokio::spawn(tend_jobs(database.clone()));
         let server = Server::builder()
             .http2_keepalive_interval(Some(CLIENT_PING_INTERVAL))
             .http2_keepalive_timeout(Some(CLIENT_PING_TIMEOUT))
@@ -332,6 +335,20 @@ async fn refresh_catalog(database: sql::Database<GatewayEngine>) {
         ticks.tick().await;
         if let Err(err) = database.refresh_catalog().await {
             tracing::debug!("the catalog could not be refreshed: {err}");
+        }
+    }
+}
+
+/// Goes on with schema changes whose gateways are gone.
+async fn tend_jobs(database: sql::Database<GatewayEngine>) {
+    let mut ticks = tokio::time::interval(JOBS_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match database.tend_jobs().await {
+            Ok(0) => {}
+            Ok(jobs) => tracing::info!("{jobs} schema changes of lost gateways were brought to their ends"),
+            Err(err) => tracing::debug!("a schema change of a lost gateway could not be taken over: {err}"),
         }
     }
 }

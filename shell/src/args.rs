@@ -140,6 +140,9 @@ pub enum Workload {
     /// Keys inserted by several clients at once: one wins
     #[command(subcommand)]
     Unique(RunCommand),
+    /// Rows read by their keys and by an index, which must agree
+    #[command(subcommand)]
+    Index(RunCommand),
     /// Reads, writes, and compare and set of single keys
     #[command(subcommand)]
     Cas(RunCommand),
@@ -168,6 +171,7 @@ impl Workload {
             Workload::PagedScan(command) => ("paged-scan", command),
             Workload::ExactSnapshot(command) => ("exact-snapshot", command),
             Workload::Unique(command) => ("unique", command),
+            Workload::Index(command) => ("index", command),
             Workload::Cas(command) => ("cas", command),
         })
     }

@@ -32,7 +32,7 @@
 //! | 12 | transactions that do not see their own writes | `internal` |
 //! | 13 | effects of transactions that were rolled back or cut off | `dirty-read` |
 //! | 14 | rows without their defaults while tables come and go | `default-values` |
-//! | 15 | an index that disagrees with its table | none: there are no secondary indexes yet |
+//! | 15 | an index that disagrees with its table | `index` |
 //! | 16 | a scan whose pages are of different times | `paged-scan` |
 //! | 17 | a timestamp that is read differently later, or elsewhere | `exact-snapshot`, and `bank` |
 //! | 18 | a bound of staleness that is not kept | none: SQL has no bounded staleness yet; exact ages are in all |

@@ -34,6 +34,8 @@ pub enum Model {
     Lists,
     /// Registers, in table `workload_registers`.
     Registers,
+    /// Registers whose ranges are read by an index.
+    Indexed,
     /// Sets, in table `workload_sets`.
     Sets,
     /// Registers in tables that come and go: see [`super::kinds::defaults`].

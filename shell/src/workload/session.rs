@@ -299,7 +299,9 @@ impl Session {
                     self.call("append", vec![int_value(*k), word(format!(",{v}"))]).await?;
                 }
             },
-            Step::Do(Op::Write(Key::Number(k), v)) if self.model == Model::Registers && rng.random_range(0..3) == 0 => {
+            Step::Do(Op::Write(Key::Number(k), v))
+                if matches!(self.model, Model::Registers | Model::Indexed) && rng.random_range(0..3) == 0 =>
+            {
                 let result = self.call("change", vec![int_value(*k), int_value(*v)]).await?;
                 if result.complete.tag == "UPDATE 0" {
                     self.call("insert", vec![int_value(*k), int_value(*v)]).await?;
@@ -347,10 +349,10 @@ impl Session {
                 let values = values.ok_or_else(|| Stop::Violation(format!("the set at {k} has a NULL")))?;
                 Ok(Op::ReadList(key, values))
             }
-            Model::Registers | Model::Defaults if rows.len() > 1 => {
+            Model::Registers | Model::Indexed | Model::Defaults if rows.len() > 1 => {
                 Err(Stop::Violation(format!("{} rows have the key {k}", rows.len())))
             }
-            Model::Registers => match rows.first().map(|row| row.values.first().and_then(int)) {
+            Model::Registers | Model::Indexed => match rows.first().map(|row| row.values.first().and_then(int)) {
                 None => Ok(Op::Read(key)),
                 Some(Some(v)) => Ok(Op::ReadValue(key, v)),
                 Some(None) => Err(Stop::Violation(format!("the register at {k} is NULL"))),

@@ -50,6 +50,21 @@ pub fn statements(model: Model) -> Vec<(&'static str, &'static str)> {
             ("scan", "SELECT k, v FROM workload_registers WHERE k >= $1 AND k < $2 ORDER BY k"),
             ("page", "SELECT k, v FROM workload_registers WHERE k >= $1 AND k < $2 ORDER BY k LIMIT $3"),
         ],
+        Model::Indexed => vec![
+            ("read", "SELECT v FROM workload_indexed WHERE k = $1"),
+            ("read_for_update", "SELECT v FROM workload_indexed WHERE k = $1 FOR UPDATE"),
+            ("upsert", "UPSERT INTO workload_indexed (k, v) VALUES ($1, $2)"),
+            ("set", "INSERT INTO workload_indexed (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v"),
+            ("change", "UPDATE workload_indexed SET v = $2 WHERE k = $1"),
+            ("insert", "INSERT INTO workload_indexed (k, v) VALUES ($1, $2)"),
+            ("delete", "DELETE FROM workload_indexed WHERE k = $1"),
+            ("cas", "UPDATE workload_indexed SET v = $3 WHERE k = $1 AND v = $2"),
+            ("scan", "SELECT k, v FROM workload_indexed@workload_indexed_kv WHERE k >= $1 AND k < $2 ORDER BY k, v"),
+            (
+                "page",
+                "SELECT k, v FROM workload_indexed@workload_indexed_kv WHERE k >= $1 AND k < $2 ORDER BY k LIMIT $3",
+            ),
+        ],
         Model::Sets => vec![
             ("read", "SELECT v FROM workload_sets WHERE s IN (0, 1, 2, 3) AND k = $1"),
             ("read_for_update", "SELECT v FROM workload_sets WHERE s IN (0, 1, 2, 3) AND k = $1 FOR UPDATE"),
@@ -65,6 +80,11 @@ pub async fn prepare(client: &mut Client, model: Model) -> anyhow::Result<i64> {
     match model {
         Model::Lists => keyed(client, "workload_lists", "k BIGINT PRIMARY KEY, v TEXT NOT NULL").await?,
         Model::Registers => keyed(client, "workload_registers", "k BIGINT PRIMARY KEY, v BIGINT NOT NULL").await?,
+        Model::Indexed => {
+            keyed(client, "workload_indexed", "k BIGINT PRIMARY KEY, v BIGINT NOT NULL").await?;
+            let create = "CREATE INDEX IF NOT EXISTS workload_indexed_kv ON workload_indexed (k, v)";
+            retrying(client, create, TRIES).await?;
+        }
         Model::Sets => {
             let columns = "s BIGINT, k BIGINT, v BIGINT, PRIMARY KEY (s, k, v)";
             make(client, "workload_sets", columns, 1).await?;

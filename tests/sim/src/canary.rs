@@ -26,7 +26,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 24] = [
+    pub const ALL: [Canary; 27] = [
         Canary::LyingDisk,
         Canary::SendBeforeSync,
         Canary::ClockBeyondEpsilon,
@@ -51,6 +51,9 @@ impl Canary {
         Canary::Broken(Guarantee::AppliedWithData),
         Canary::Broken(Guarantee::SplitOffKept),
         Canary::Broken(Guarantee::FailureStops),
+        Canary::Broken(Guarantee::CommitDeadline),
+        Canary::Broken(Guarantee::IndexDeletes),
+        Canary::Broken(Guarantee::SchemaSteps),
     ];
 
     /// Whether this build can put it in: those in the production code need the feature `canaries`.
@@ -107,6 +110,9 @@ impl Canary {
             Canary::Broken(Guarantee::AppliedWithData) => "applied-without-data",
             Canary::Broken(Guarantee::SplitOffKept) => "split-off-keys-dropped",
             Canary::Broken(Guarantee::FailureStops) => "failure-ignored",
+            Canary::Broken(Guarantee::CommitDeadline) => "deadline-ignored",
+            Canary::Broken(Guarantee::IndexDeletes) => "index-skips-delete-only",
+            Canary::Broken(Guarantee::SchemaSteps) => "schema-step-without-wait",
         }
     }
 }

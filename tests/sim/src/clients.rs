@@ -41,7 +41,8 @@ pub enum Call {
     /// Lock and read.
     Read(Vec<ReadOp>, LockMode),
     /// Write this and commit.
-    Commit(Vec<Mutation>),
+    /// Perhaps with a deadline, so many nanoseconds ahead.
+    Commit(Vec<Mutation>, Option<i64>),
     /// Give up the transaction.
     Rollback,
     /// Read without locks, at this replica first; at any if none.
@@ -137,6 +138,8 @@ pub struct Shared {
     pub mix: Vec<(Kind, u32)>,
     /// The longest pause between two calls.
     pub think_max_ns: i64,
+    /// The furthest deadline of a commit; 0: none has one.
+    pub deadline_max_ns: i64,
     /// The nodes.
     pub nodes: Vec<NodeId>,
     /// Plans that may still be begun.
@@ -295,7 +298,9 @@ impl Client {
             Some(writes) if plan.is_setup() || !chance(&mut self.rng, 20_000) => {
                 self.attempt().writes = writes.clone();
                 self.state = State::Committing;
-                Act::Call(Call::Commit(writes))
+                let ahead = |max_ns| self.whims.random_range(0..=max_ns);
+                let deadline = Some(shared.deadline_max_ns).filter(|ns| *ns > 0 && !plan.is_setup()).map(ahead);
+                Act::Call(Call::Commit(writes, deadline))
             }
             _ => {
                 self.state = State::RollingBack;
@@ -530,6 +535,7 @@ impl Actor for Client {
                         AbortReason::Participant => "aborted: a participant refused",
                         AbortReason::GivenUp => "aborted: given up",
                         AbortReason::Split => "aborted: split",
+                        AbortReason::TooLate => "aborted: too late",
                     });
                 }
                 self.end(now, Ending::Aborted(reason), shared);

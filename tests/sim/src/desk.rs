@@ -16,7 +16,7 @@ use txn::{RangeDescriptor, Reply, Request, RequestBody, Row, TxnId};
 use crate::clients::{Answer, Call};
 use crate::plan::When;
 use crate::rng::pick;
-use crate::sql::host::Host;
+use crate::sql::host::{Host, SqlOptions};
 
 /// What follows from an input.
 #[derive(Debug, Default)]
@@ -65,12 +65,13 @@ impl Desk {
         id: NodeId,
         nodes: Vec<NodeId>,
         options: GatewayOptions,
+        sql: SqlOptions,
         incarnation: u64,
         now: Now,
         rng: ChaCha8Rng,
     ) -> Desk {
         let gateway = Arc::new(Mutex::new(Gateway::new(id, nodes.clone(), options, incarnation << 32)));
-        let sql = Host::new(id, gateway.clone(), now);
+        let sql = Host::new(id, gateway.clone(), now, sql);
         Desk { gateway, sql, nodes, sessions: BTreeMap::new(), routes: BTreeMap::new(), rng }
     }
 
@@ -137,7 +138,7 @@ impl Desk {
             Call::Sql(_) | Call::SqlStatus(_) => unreachable!("dealt with above, and by the world"),
             Call::Read(ops, mode) => ClientInput::Read { ops, mode },
             Call::Rollback => ClientInput::Rollback,
-            Call::Commit(writes) => {
+            Call::Commit(writes, ahead_ns) => {
                 if let Some(Session { operation: Some(Running::ReadWrite(rw)), .. }) = self.sessions.get_mut(&client)
                     && let Err(e) = rw.buffer(writes)
                 {
@@ -145,7 +146,7 @@ impl Desk {
                     out.answers.push((client, seq, answer));
                     return out;
                 }
-                ClientInput::Commit
+                ClientInput::Commit { deadline: ahead_ns.map(|ns| now.tt.latest.plus_ns(ns)) }
             }
         };
         let session = &self.sessions[&client];

@@ -6,7 +6,7 @@
 use check::{Event, Key, Kind, Op, Process};
 use sql::types::Datum;
 use truetime::Timestamp;
-use txn::{ReadOp, Row};
+use txn::{ReadOp, Row, TxnId};
 
 use crate::history::{self, History};
 use crate::invariants::of_anomaly;
@@ -26,6 +26,19 @@ struct Told {
     read_ts: Option<Timestamp>,
     stale: bool,
     transaction: String,
+}
+
+/// All transactions that are known to have committed, and when.
+pub fn committed<'a>(history: &'a History, sql: &'a [judge::Attempt]) -> impl Iterator<Item = (TxnId, Timestamp)> + 'a {
+    let keys = history.attempts.iter().filter_map(|attempt| match attempt.ending {
+        history::Ending::Committed(at) => Some((attempt.txn, at)),
+        _ => None,
+    });
+    let sql = sql.iter().filter_map(|attempt| match attempt.ending {
+        judge::Ending::Committed(at) => Some((attempt.txn?, at)),
+        _ => None,
+    });
+    keys.chain(sql)
 }
 
 /// The events of the clients that read and write keys.

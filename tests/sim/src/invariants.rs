@@ -62,7 +62,7 @@ pub const I13: &str = "I13 judged: what was acknowledged is there";
 pub const I14: &str = "I14 judged: a failing disk stops its node";
 
 /// Names of failures that are of no invariant of the design.
-const OTHERS: [&str; 3] = ["panic", "liveness", "answer"];
+const OTHERS: [&str; 5] = ["panic", "liveness", "answer", "deadline", "index"];
 
 /// What a failure begins with: the name of what is broken. `None` if it has none.
 pub fn name_of(failure: &str) -> Option<&str> {

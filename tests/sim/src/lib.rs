@@ -107,8 +107,7 @@ pub fn run_under(seed: u64, canary: Option<Canary>, verbose: bool, overrides: &O
     let mut world = World::new(seed, canary, verbose, overrides);
     world.trace.focus(focus.to_vec());
     // A node that finds its own invariant broken panics: that is a finding, not the end of the batch.
-    let result =
-        catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| judge(&mut world.shared, world.swarm.epsilon_ns))));
+    let result = catch_unwind(AssertUnwindSafe(|| world.run().and_then(|()| judge(&mut world))));
     let mut failure = match result {
         Ok(result) => result.err(),
         Err(panic) => {
@@ -145,9 +144,12 @@ pub fn run_under(seed: u64, canary: Option<Canary>, verbose: bool, overrides: &O
     }
 }
 
-fn judge(shared: &mut clients::Shared, epsilon_ns: i64) -> Result<(), String> {
+fn judge(world: &mut World) -> Result<(), String> {
+    let (shared, epsilon_ns) = (&mut world.shared, world.swarm.epsilon_ns);
     check::check(&shared.history, &mut shared.counters)?;
     sql::judge::check(&shared.sql.attempts, epsilon_ns)?;
+    let committed = events::committed(&shared.history, &shared.sql.attempts);
+    world.observer.deadlines_were_kept(committed, &mut shared.counters)?;
     events::second_opinion(&shared.history, &shared.sql.attempts)
 }
 

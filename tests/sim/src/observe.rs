@@ -24,6 +24,8 @@ pub struct Observer {
     prepared_by: BTreeMap<(TxnId, GroupId), (NodeId, u64)>,
     /// Transactions whose commit was asked for.
     asked: BTreeSet<TxnId>,
+    /// Their deadlines.
+    deadlines: BTreeMap<TxnId, Timestamp>,
     /// The last leader of each group.
     leaders: BTreeMap<GroupId, NodeId>,
     /// The hash of each group at each slot.
@@ -50,6 +52,23 @@ pub fn prepared(store: &MemoryStore, group: GroupId) -> Vec<Timestamp> {
 }
 
 impl Observer {
+    /// No transaction committed after its deadline.
+    pub fn deadlines_were_kept(
+        &self,
+        committed: impl Iterator<Item = (TxnId, Timestamp)>,
+        counters: &mut Counters,
+    ) -> Result<(), String> {
+        for (txn, at) in committed {
+            let Some(deadline) = self.deadlines.get(&txn) else { continue };
+            if at > *deadline {
+                let (at, deadline) = (ms_of(at), ms_of(*deadline));
+                return Err(format!("deadline: {txn} committed at {at}, and its deadline was {deadline}"));
+            }
+            counters.hit("committed before its deadline");
+        }
+        Ok(())
+    }
+
     /// A message leaves a node.
     pub fn sent(&mut self, message: &NodeMessage, from: NodeId, counters: &mut Counters) {
         match message {
@@ -69,8 +88,13 @@ impl Observer {
             {
                 counters.hit("in doubt, resolved by inquiry");
             }
-            NodeMessage::Request(Request { body: RequestBody::Commit { txn, .. }, .. }) if !self.asked.insert(*txn) => {
-                counters.hit("commit asked for again");
+            NodeMessage::Request(Request { body: RequestBody::Commit { txn, deadline, .. }, .. }) => {
+                if !self.asked.insert(*txn) {
+                    counters.hit("commit asked for again");
+                }
+                if let Some(deadline) = deadline {
+                    self.deadlines.insert(*txn, *deadline);
+                }
             }
             NodeMessage::Snapshot { message: SnapshotMessage::Chunk { last: Some(_), .. }, .. } => {
                 counters.hit("snapshot sent");
@@ -116,7 +140,7 @@ impl World {
     /// Looks at all nodes at once.
     pub(crate) fn sample(&mut self) {
         let (now_ns, mut failures) = (self.now, Vec::new());
-        let mut leases: BTreeMap<GroupId, (NodeId, truetime::Timestamp)> = BTreeMap::new();
+        let mut leases: BTreeMap<GroupId, (NodeId, Timestamp)> = BTreeMap::new();
         let (seen, counters) = (&mut self.observer, &mut self.shared.counters);
         seen.samples += 1;
         let (hash_now, look_at_prepared) = (seen.samples % 250 == 0, seen.samples % 8 == 0);

@@ -36,6 +36,7 @@ impl World {
         let (now_ns, seed) = (self.now, self.seed);
         let options = self.swarm.node_options(id);
         let gateway_options = self.swarm.gateway_options();
+        let sql_options = self.swarm.sql_options();
         let nodes: Vec<NodeId> = self.swarm.node_ids().collect();
         let server = self.server(id);
         server.incarnation += 1;
@@ -55,7 +56,7 @@ impl World {
             Err(e) => self.fail(format!("I13: {id} does not start: {e}")),
             Ok((node, ready)) => {
                 let desk_rng = stream(seed, id.0, Purpose::Gateway, incarnation);
-                let desk = Desk::new(id, nodes, gateway_options, incarnation, now, desk_rng);
+                let desk = Desk::new(id, nodes, gateway_options, sql_options, incarnation, now, desk_rng);
                 self.server(id).process = Some(Process {
                     node,
                     desk,

@@ -19,6 +19,7 @@ use crate::faults::Fault;
 use crate::network::{NetworkOptions, Spread};
 use crate::plan::Kind;
 use crate::rng::{Purpose, chance, log_uniform, pick, stream};
+use crate::sql::host::SqlOptions;
 use crate::sql::programs;
 use crate::sql::statement::Table;
 
@@ -98,6 +99,10 @@ pub struct Swarm {
     pub keep_slots: u64,
     /// How long versions are kept.
     pub version_retention_ns: i64,
+    /// Clients give their commits deadlines up to so far ahead; 0: none.
+    pub deadline_max_ns: i64,
+    /// Indexes come and go.
+    pub schema: bool,
     /// The bug put in on purpose.
     pub canary: Option<Canary>,
 }
@@ -177,6 +182,8 @@ impl Swarm {
             inflight_slots_max: log_uniform(rng, 8, 4096) as usize,
             keep_slots: if rng.random_range(0..3) == 0 { 1000 } else { rng.random_range(0..100) },
             version_retention_ns: if rng.random_range(0..4) == 0 { 2_000 * MS } else { 3_600_000 * MS },
+            deadline_max_ns: 0,
+            schema: false,
             canary,
         };
         if !calm && canary.is_none() {
@@ -185,8 +192,17 @@ impl Swarm {
         }
         // A stream of its own, so that the rest of a seed is the same with SQL and without.
         let sql_rng = &mut stream(seed, 0, Purpose::Swarm, 1);
-        if sql_rng.random_range(0..2) == 0 && canary.is_none() {
+        let about_indexes = matches!(canary, Some(Canary::Broken(Guarantee::IndexDeletes | Guarantee::SchemaSteps)));
+        if (sql_rng.random_range(0..2) == 0 && canary.is_none()) || about_indexes {
             swarm.draw_sql(sql_rng);
+        }
+        // Again a stream of its own: schemas, and what they rest on.
+        let schema_rng = &mut stream(seed, 0, Purpose::Swarm, 40);
+        if schema_rng.random_range(0..3) == 0 && !calm && canary.is_none() {
+            swarm.deadline_max_ns = log_uniform(schema_rng, 10 * MS, 4 * swarm.lease_ns);
+        }
+        if swarm.sql_clients > 0 && (schema_rng.random_range(0..2) == 0 || about_indexes) {
+            swarm.draw_schema(schema_rng);
         }
         swarm.draw_ranges(rng);
         if swarm.sql_clients > 0 {
@@ -242,11 +258,41 @@ impl Swarm {
         self.clients = if rng.random_range(0..3) == 0 { 1 } else { 1 + self.clients / 2 };
     }
 
+    fn draw_schema(&mut self, rng: &mut ChaCha8Rng) {
+        self.schema = true;
+        for (kind, weight) in programs::Kind::SCHEMA {
+            self.sql_mix.push((kind, weight));
+        }
+        self.sql_clients = self.sql_clients.max(rng.random_range(3..=8));
+        // A schema change takes some seconds.
+        self.load_until += 8_000 * MS;
+        self.rest_by += 20_000 * MS;
+    }
+
+    /// What a process does about SQL.
+    pub fn sql_options(&self) -> SqlOptions {
+        #[cfg(feature = "canaries")]
+        let sabotage = match self.canary {
+            Some(Canary::Broken(guarantee)) => truetime::Sabotage::of(guarantee),
+            _ => truetime::Sabotage::default(),
+        };
+        #[cfg(not(feature = "canaries"))]
+        let sabotage = truetime::Sabotage::default();
+        SqlOptions { tends_jobs: self.schema, sabotage }
+    }
+
     /// Cuts the catalogue from the tables, and the tables at their beginnings or in their midst.
     fn draw_sql_ranges(&mut self, rng: &mut ChaCha8Rng) {
         let mut bounds: BTreeSet<Vec<u8>> = BTreeSet::from([vec![sql::catalog::TABLE_PREFIX]]);
         for _ in 0..rng.random_range(0..4) {
             bounds.insert(sql_key(rng));
+        }
+        if self.schema {
+            // The first indexes lie apart from their table, and from those that come later.
+            for id in [1, 5] {
+                let id = sql::catalog::FIRST_TABLE_ID + Table::FIXED.len() as u32 + id;
+                bounds.insert([&[sql::catalog::TABLE_PREFIX][..], &id.to_be_bytes()].concat());
+            }
         }
         let first = self.bootstrap[0].0.span.end.clone();
         let mut edges: Vec<Vec<u8>> = bounds.into_iter().collect();
@@ -322,7 +368,7 @@ impl Swarm {
             Canary::Broken(_) => self.mix.extend([(Kind::TimedRead, 5), (Kind::ReadAgain, 5), (Kind::LockedTotal, 3)]),
             _ => {}
         }
-        self.clients = rng.random_range(6..=12);
+        self.clients = if self.schema { 2 } else { rng.random_range(6..=12) };
     }
 
     /// What the loss of a guarantee needs to show itself.
@@ -399,6 +445,16 @@ impl Swarm {
             }
             Guarantee::AppliedWithData => &[Fault::Kill, Fault::PowerCut],
             Guarantee::FailureStops => &[Fault::DiskFull, Fault::StateRot, Fault::Kill],
+            Guarantee::IndexDeletes | Guarantee::SchemaSteps => {
+                self.sql_clients = 8;
+                self.sql_mix = programs::Kind::SCHEMA.to_vec();
+                self.think_max_ns = 20 * MS;
+                &[Fault::HandOver]
+            }
+            Guarantee::CommitDeadline => {
+                self.deadline_max_ns = 50 * MS;
+                &[Fault::Isolate, Fault::HandOver]
+            }
         }
     }
 

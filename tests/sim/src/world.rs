@@ -216,6 +216,7 @@ impl World {
             counters: Counters::default(),
             mix: swarm.mix.clone(),
             think_max_ns: swarm.think_max_ns,
+            deadline_max_ns: swarm.deadline_max_ns,
             nodes: nodes.clone(),
             plans_left: swarm.plans_max,
             closing: false,
@@ -257,7 +258,7 @@ impl World {
             world.seat(id, agenda, true);
         }
         for id in 0..world.swarm.sql_clients {
-            let agenda = if id == 0 { programs::setup() } else { VecDeque::new() };
+            let agenda = if id == 0 { programs::setup(world.swarm.schema) } else { VecDeque::new() };
             world.seat_sql(SQL_CLIENTS + id, agenda, true);
         }
         if !world.swarm.faults.is_empty() {
@@ -503,7 +504,7 @@ impl World {
                 let nodes = self.present();
                 self.seat(auditor, final_reads(&nodes), false);
                 if self.swarm.sql_clients > 0 && self.shared.sql.ready {
-                    self.seat_sql(SQL_AUDITOR, final_audit(), false);
+                    self.seat_sql(SQL_AUDITOR, final_audit(self.swarm.schema), false);
                 }
                 self.stage = Stage::Reading;
             }

@@ -18,12 +18,14 @@ const FIXED: std::ops::Range<u64> = 1001..1065;
 const TWICE: std::ops::Range<u64> = 1..17;
 
 /// Rare states that this many seeds must reach together: else they prove nothing about them.
-const SOMETIMES: [&str; 22] = [
+const SOMETIMES: [&str; 28] = [
     "aborted: locks lost",
     "aborted: split",
+    "aborted: too late",
     "aborted: wounded",
     "commit in doubt",
     "committed after a retry",
+    "committed before its deadline",
     "in doubt, had aborted",
     "in doubt, had committed",
     "in doubt, resolved by inquiry",
@@ -40,7 +42,11 @@ const SOMETIMES: [&str; 22] = [
     "sql: duplicate key (23505)",
     "sql: in doubt, had aborted",
     "sql: in doubt, had committed",
+    "sql: index compared with its table",
+    "sql: index made",
+    "sql: index not unique",
     "sql: no such table (42P01)",
+    "sql: schema change taken over",
 ];
 
 /// The same of disks, processes and aimed faults.

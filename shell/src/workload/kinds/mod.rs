@@ -2,6 +2,7 @@
 
 pub mod chains;
 pub mod defaults;
+pub mod index;
 pub mod lists;
 pub mod monotonic;
 pub mod registers;
@@ -15,7 +16,7 @@ use super::plan::{Desk, Mode, Plan, Workload, reads};
 
 /// The names of the workloads of this kind of harness, in the order in which `all` runs them. `bank` has
 /// a module of its own.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 17] = [
     "append",
     "register",
     "write-skew",
@@ -31,6 +32,7 @@ pub const NAMES: [&str; 16] = [
     "paged-scan",
     "exact-snapshot",
     "unique",
+    "index",
     "cas",
 ];
 
@@ -45,6 +47,7 @@ pub fn make(name: &str, desk: Arc<Desk>) -> Option<Arc<dyn Workload>> {
         "dirty-read" => Arc::new(registers::DirtyRead::new(desk)),
         "write-skew" => Arc::new(skew::WriteSkew::new(desk)),
         "unique" => Arc::new(skew::Unique::new(desk)),
+        "index" => Arc::new(index::Index::new(desk)),
         "long-fork" => Arc::new(chains::LongFork::new(desk)),
         "sequential" => Arc::new(chains::Sequential::new(desk)),
         "causal-reverse" => Arc::new(chains::CausalReverse::new(desk)),

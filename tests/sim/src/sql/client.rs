@@ -235,7 +235,7 @@ impl SqlClient {
             State::Committing => self.open.is_some(),
             State::Running(statement) => {
                 let alone = matches!(&self.running, Some(Program { style: Style::Alone(_), .. }));
-                alone && !matches!(statement, Statement::Select { .. })
+                alone && !matches!(statement, Statement::Select { .. } | Statement::CheckIndexes)
             }
             _ => false,
         }
@@ -246,7 +246,12 @@ impl SqlClient {
         if let Some(err) = &error {
             shared.counters.hit(counter(err.sqlstate));
             let expected = ["40001", "40003", "57P03", "72000", "23505", "42P01", "25P02"];
-            if !expected.contains(&err.sqlstate) {
+            let about_indexes = matches!(&self.state, State::Running(statement) if statement.is_about_indexes());
+            let of_indexes = ["42P07", "42704", "55006"].contains(&err.sqlstate) && about_indexes;
+            if about_indexes && err.sqlstate == "23505" {
+                shared.counters.hit("sql: index not unique");
+            }
+            if !expected.contains(&err.sqlstate) && !of_indexes {
                 shared
                     .failure
                     .get_or_insert(format!("answer: sql: client {} in {:?} is told {err}", self.id, self.state));
@@ -276,6 +281,9 @@ impl SqlClient {
                 };
                 let done = self.attempt().done.last_mut().expect("written down as it was called");
                 (done.at, done.result) = (now, Some(result.clone()));
+                if let Ok(returned) = &result {
+                    self.look_at_indexes(&statement, returned, shared);
+                }
                 match result {
                     Ok(returned) if alone => {
                         self.retryable = true;
@@ -330,6 +338,37 @@ impl SqlClient {
                 self.aborted(now, shared)
             }
             (state, _) => unreachable!("SQL client {} in {state:?} got an answer", self.id),
+        }
+    }
+
+    /// What is to be known of a statement about indexes: an index equals its table.
+    fn look_at_indexes(&mut self, statement: &Statement, returned: &Returned, shared: &mut Shared) {
+        match statement {
+            Statement::CreateIndex { number, .. } => {
+                shared.counters.hit("sql: index made");
+                shared.sql.indexes.push(*number);
+            }
+            Statement::DropIndex(_) => shared.counters.hit("sql: index dropped"),
+            Statement::CheckIndexes => {
+                for row in &returned.rows {
+                    let [_, Datum::Text(name), _, _, Datum::Int(missing), Datum::Int(extra), problem] = &row[..] else {
+                        continue;
+                    };
+                    shared.counters.hit("sql: index compared with its table");
+                    if *missing > 0 || *extra > 0 {
+                        let at = returned.read_ts.map_or("some time".into(), crate::trace::ms_of);
+                        shared.failure.get_or_insert(format!(
+                            "index: {name} is not its table's as of {at}: {missing} missing, {extra} extra, {problem:?}"
+                        ));
+                    }
+                }
+            }
+            Statement::ShowJobs => {
+                let taken =
+                    returned.rows.iter().filter(|row| matches!(row.get(7), Some(Datum::Int(owners)) if *owners > 1));
+                shared.counters.add("sql: schema change taken over", taken.count() as u64);
+            }
+            _ => {}
         }
     }
 
@@ -388,8 +427,12 @@ fn as_of(when: When) -> String {
 }
 
 /// The agenda of the client that reads everything once the load has ended.
-pub fn final_audit() -> VecDeque<Program> {
-    VecDeque::from([programs::audit(When::Strong)])
+pub fn final_audit(schema: bool) -> VecDeque<Program> {
+    let mut agenda = VecDeque::from([programs::audit(When::Strong)]);
+    if schema {
+        agenda.extend(super::items::audit_of_indexes());
+    }
+    agenda
 }
 
 impl Actor for SqlClient {

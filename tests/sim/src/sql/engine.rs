@@ -11,7 +11,7 @@ use std::task::Poll;
 use paxos::{GroupId, NodeId};
 use sql::engine::{AdminCommand, AdminRows, CommitInfo, Engine, ReadBound, Transaction};
 use sql::types::{DataType, Datum};
-use truetime::{Interval, Now, Timestamp};
+use truetime::{Interval, Now, Sabotage, Timestamp};
 use txn::client::{
     ClientError, ClientInput, ClientReady, Gateway, Operation, Outcome, ReadWrite, SnapshotRead, StatusQuery,
 };
@@ -23,6 +23,7 @@ pub struct Shared {
     pub(super) gateway: Arc<Mutex<Gateway>>,
     inner: Mutex<Inner>,
     open: Mutex<BTreeMap<u64, Weak<Open>>>,
+    sabotage: Sabotage,
 }
 
 /// What changes with every event.
@@ -55,7 +56,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Of a process that has just started.
-    pub fn new(node: NodeId, gateway: Arc<Mutex<Gateway>>, now: Now) -> Shared {
+    pub fn new(node: NodeId, gateway: Arc<Mutex<Gateway>>, now: Now, sabotage: Sabotage) -> Shared {
         let inner = Inner {
             now,
             client: (0, 0),
@@ -66,7 +67,7 @@ impl Shared {
             routes: BTreeMap::new(),
             next: 0,
         };
-        Shared { node, gateway, inner: Mutex::new(inner), open: Mutex::default() }
+        Shared { node, gateway, inner: Mutex::new(inner), open: Mutex::default(), sabotage }
     }
 
     /// For the host, between polls.
@@ -234,6 +235,10 @@ impl Engine for SimEngine {
         Ok(now.tt.latest)
     }
 
+    fn sabotage(&self) -> Sabotage {
+        self.0.sabotage
+    }
+
     fn mono_ns(&self) -> i64 {
         self.0.now().mono_ns
     }
@@ -394,8 +399,8 @@ impl Transaction for SimTxn {
         self.state().txn.lock_wait_ns()
     }
 
-    async fn commit(mut self) -> Result<CommitInfo, ClientError> {
-        let outcome = self.drive(ClientInput::Commit).await;
+    async fn commit(mut self, deadline: Option<Timestamp>) -> Result<CommitInfo, ClientError> {
+        let outcome = self.drive(ClientInput::Commit { deadline }).await;
         self.ended = true;
         match outcome {
             Outcome::Committed(report) => Ok(CommitInfo::of(self.id, report)),

@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Waker};
 
 use paxos::NodeId;
 use sql::engine::CommitInfo;
+use sql::engine::Engine;
 use sql::types::Datum;
-use sql::{ColumnInfo, Completion, Database, Notice, Session, SessionState, Sink, SqlError};
-use truetime::{Now, Timestamp};
+use sql::{ColumnInfo, Completion, Database, JobOptions, Notice, Session, SessionState, Sink, SqlError};
+use truetime::{Now, Sabotage, Timestamp};
 use txn::client::Gateway;
 use txn::{Reply, TxnId};
 
@@ -128,23 +129,70 @@ struct Connection {
     running: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
 }
 
+/// What a process does about SQL.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SqlOptions {
+    /// It goes on with schema changes whose gateways are gone.
+    pub tends_jobs: bool,
+    /// What is broken on purpose.
+    pub sabotage: Sabotage,
+}
+
+/// The number of what tends the schema changes, among the clients.
+const TENDER: u64 = u64::MAX;
+/// How often it does so.
+const TEND_NS: i64 = 1_000_000_000;
+/// An owner that is not heard of for so long has lost its schema change: less than outside, because runs are short.
+const JOB_LEASE_NS: i64 = 1_500_000_000;
+
+/// As the server does about every second.
+async fn tend(database: Database<SimEngine>) {
+    loop {
+        let now = database.engine().now().latest;
+        database.engine().sleep_until_after(now.plus_ns(TEND_NS)).await;
+        if database.refresh_catalog().await.is_ok() {
+            // What could not be done now is done the next time, or by another.
+            let _ = database.tend_jobs().await;
+        }
+    }
+}
+
 /// All sessions of a process.
 pub struct Host {
     shared: Arc<Shared>,
     database: Database<SimEngine>,
     connections: BTreeMap<u64, Connection>,
+    tender: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Host {
     /// Of a process that has just started.
-    pub fn new(node: NodeId, gateway: Arc<Mutex<Gateway>>, now: Now) -> Host {
-        let shared = Arc::new(Shared::new(node, gateway, now));
-        Host { database: Database::new(SimEngine(shared.clone())), shared, connections: BTreeMap::new() }
+    pub fn new(node: NodeId, gateway: Arc<Mutex<Gateway>>, now: Now, options: SqlOptions) -> Host {
+        let shared = Arc::new(Shared::new(node, gateway, now, options.sabotage));
+        let jobs = JobOptions { lease_ns: JOB_LEASE_NS, chunk_rows: 7, ..JobOptions::default() };
+        let database = Database::with_jobs(SimEngine(shared.clone()), jobs);
+        let mut host = Host { database: database.clone(), shared, connections: BTreeMap::new(), tender: None };
+        if options.tends_jobs {
+            host.tender = Some(Box::pin(tend(database)));
+            host.poll_tender();
+        }
+        host
+    }
+
+    fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.tender.is_none()
+    }
+
+    fn poll_tender(&mut self) {
+        let Some(tender) = &mut self.tender else { return };
+        self.shared.inner().client = (TENDER, 0);
+        let polled = tender.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "what tends the schema changes has ended");
     }
 
     /// When something is due, on the monotonic clock.
     pub fn wake_at_ns(&self) -> Option<i64> {
-        if self.connections.is_empty() { None } else { self.shared.wake_at_ns() }
+        if self.is_idle() { None } else { self.shared.wake_at_ns() }
     }
 
     /// A client's call.
@@ -189,7 +237,7 @@ impl Host {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now, out: &mut DeskOut) {
-        if self.connections.is_empty() {
+        if self.is_idle() {
             return;
         }
         self.shared.inner().now = now;
@@ -212,6 +260,9 @@ impl Host {
     }
 
     fn poll(&mut self, client: u64, out: &mut DeskOut) {
+        if client == TENDER {
+            return self.poll_tender();
+        }
         let Some(connection) = self.connections.get_mut(&client) else { return };
         let Some(running) = &mut connection.running else { return };
         self.shared.inner().client = (client, connection.seq);

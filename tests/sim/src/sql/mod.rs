@@ -18,6 +18,7 @@
 pub mod client;
 pub mod engine;
 pub mod host;
+pub mod items;
 pub mod judge;
 pub mod model;
 pub mod programs;

@@ -63,7 +63,9 @@ pub fn looks_at(rows: &Rows, key: &[i64]) -> bool {
 }
 
 fn matches(table: Table, rows: &Rows, key: &[i64], values: &[Datum]) -> bool {
-    looks_at(rows, key) && rows.flag.is_none_or(|column| values[position(table, column)] == Datum::Bool(true))
+    looks_at(rows, key)
+        && rows.by.is_none_or(|(column, value)| values[position(table, column)] == Datum::Int(value))
+        && rows.flag.is_none_or(|column| values[position(table, column)] == Datum::Bool(true))
 }
 
 fn apply_set(old: &Datum, set: &Set) -> Datum {
@@ -106,6 +108,9 @@ impl Model {
         };
         Ok(match statement {
             Statement::Create(..) | Statement::Drop(_) => unreachable!("done above"),
+            Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs => {
+                unreachable!("no statement for the model")
+            }
             Statement::Select { what, rows, order, limit, .. } => {
                 let found = stored.iter().filter(|(key, values)| matches(table, rows, key, values));
                 let mut found: Vec<Vec<Datum>> = found.map(|(key, values)| whole(key, values)).collect();

@@ -12,6 +12,7 @@
 //! | steps | rows inserted one after the other, read together | causal reverse, long fork |
 //! | move, pages | rows that move while they are read page by page | a page of another timestamp |
 //! | make, use, drop | tables with DEFAULTs, used at once by others | NULL for a DEFAULT, a table that is not there |
+//! | items, index, check | rows under indexes that come and go | entries without rows, rows without entries |
 //! | mistake | a statement that fails in the midst of a block | effects of what failed |
 
 use std::collections::VecDeque;
@@ -80,6 +81,16 @@ pub enum Kind {
     UseMade,
     /// Drops it.
     DropMade,
+    /// Writes rows that have indexes.
+    Items,
+    /// Reads them, perhaps by an index.
+    ReadItems,
+    /// Creates an index.
+    MakeIndex,
+    /// Drops one.
+    DropIndex,
+    /// Compares the indexes with the table.
+    CheckIndexes,
     /// Makes a mistake in a block.
     Mistake,
     /// Reads everything.
@@ -89,6 +100,10 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Those that are drawn where indexes come and go, each with its weight.
+    pub const SCHEMA: [(Kind, u32); 5] =
+        [(Kind::Items, 12), (Kind::ReadItems, 4), (Kind::MakeIndex, 3), (Kind::DropIndex, 1), (Kind::CheckIndexes, 3)];
+
     /// Those that are drawn.
     pub const DRAWN: [Kind; 17] = [
         Kind::Append,
@@ -160,6 +175,8 @@ pub struct Book {
     pub ready: bool,
     /// Tables that some client has made and none has begun to drop.
     pub made: Vec<u64>,
+    /// Indexes that are there, as far as is known.
+    pub indexes: Vec<u64>,
     /// Reads without locks, to be done again.
     pub answered: Vec<(Statement, Timestamp)>,
     last: i64,
@@ -372,11 +389,17 @@ impl Book {
                 };
                 block(vec![append, insert.clone(), insert])
             }
+            Kind::Items | Kind::ReadItems | Kind::MakeIndex | Kind::DropIndex | Kind::CheckIndexes => {
+                self.about_indexes(kind, when, rng)
+            }
             Kind::Again if self.answered.is_empty() => return self.program(Kind::Total, rng),
             Kind::Again => {
                 let (statement, at) = pick(rng, &self.answered).clone();
-                let style =
-                    if rng.random() { Style::Alone(When::Exactly(at)) } else { Style::ReadOnly(When::Exactly(at)) };
+                let style = if rng.random() || statement.is_about_indexes() {
+                    Style::Alone(When::Exactly(at))
+                } else {
+                    Style::ReadOnly(When::Exactly(at))
+                };
                 Program::new(kind, style, vec![statement])
             }
             Kind::Setup | Kind::Audit => unreachable!("never drawn"),
@@ -445,8 +468,9 @@ fn int(row: &[Datum], at: usize) -> i64 {
 }
 
 /// The tables and their first rows.
-pub fn setup() -> VecDeque<Program> {
-    let create = Table::FIXED.iter().map(|table| Statement::Create(*table, true));
+pub fn setup(schema: bool) -> VecDeque<Program> {
+    let items = schema.then_some(Table::Items);
+    let create = Table::FIXED.iter().copied().chain(items).map(|table| Statement::Create(table, true));
     let fill = |table, rows: Vec<(Vec<i64>, Vec<Datum>)>| {
         let given = rows[0].1.len();
         Statement::Insert { table, rows, given, conflict: OnConflict::Nothing, returning: false }
@@ -468,12 +492,12 @@ pub fn audit(when: When) -> Program {
 }
 
 impl Program {
-    fn new(kind: Kind, style: Style, queue: Vec<Statement>) -> Program {
+    pub(super) fn new(kind: Kind, style: Style, queue: Vec<Statement>) -> Program {
         let queue = queue.into();
         Program { kind, style, queue, rollback: false, seen: Vec::new(), number: 0, key: Vec::new() }
     }
 
-    fn at(mut self, when: When) -> Program {
+    pub(super) fn at(mut self, when: When) -> Program {
         self.style = Style::Alone(when);
         self
     }
@@ -540,6 +564,13 @@ impl Program {
                     // Where it falls on another row, the whole block fails and nothing has moved.
                     let to = self.key[0] + at as i64;
                     self.queue.push_back(Statement::insert(Table::Tokens, [to], vec![Datum::Int(int(row, 1))]));
+                }
+            }
+            (Kind::Audit, Statement::ShowJobs) => {
+                let goes_on =
+                    |row: &Vec<Datum>| matches!(row.get(2), Some(Datum::Text(status)) if status.starts_with('r'));
+                if returned.rows.iter().any(goes_on) {
+                    self.queue.push_back(Statement::ShowJobs);
                 }
             }
             (Kind::Pages, Statement::Select { .. }) if returned.rows.len() as u64 == PAGE => {

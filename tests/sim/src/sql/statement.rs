@@ -25,6 +25,8 @@ pub enum Table {
     Steps,
     /// Rows that move.
     Tokens,
+    /// Indexed, by indexes that come and go; not always there.
+    Items,
     /// Made and dropped under load.
     Made(u64),
 }
@@ -71,6 +73,7 @@ static COSTS: [ColumnDef; 1] = [column("cost", "BIGINT NOT NULL", None)];
 static MARKS: [ColumnDef; 1] = [column("mark", "BIGINT", None)];
 static PEOPLE: [ColumnDef; 2] =
     [column("name", "TEXT NOT NULL", None), column("visits", "BIGINT NOT NULL DEFAULT 1", Some(Default::Int(1)))];
+static ITEMS: [ColumnDef; 2] = [column("a", "BIGINT", None), column("b", "BIGINT", None)];
 static MADE: [ColumnDef; 4] = [
     column("a", "BIGINT NOT NULL DEFAULT 42", Some(Default::Int(42))),
     column("b", "TEXT DEFAULT 'new'", Some(Default::Text("new"))),
@@ -120,6 +123,7 @@ impl Table {
             Table::Budget => &COSTS,
             Table::Users => &PEOPLE,
             Table::Mono | Table::Steps | Table::Tokens => &MARKS,
+            Table::Items => &ITEMS,
             Table::Made(_) => &MADE,
         }
     }
@@ -151,6 +155,8 @@ pub struct Rows {
     pub up_to: Option<i64>,
     /// This boolean column is true.
     pub flag: Option<&'static str>,
+    /// This column, not of the key, has this value.
+    pub by: Option<(&'static str, i64)>,
 }
 
 impl Rows {
@@ -212,6 +218,21 @@ pub enum Statement {
     Create(Table, bool),
     /// DROP TABLE.
     Drop(Table),
+    /// CREATE INDEX, of this number.
+    CreateIndex {
+        /// Its number.
+        number: u64,
+        /// UNIQUE.
+        unique: bool,
+        /// What follows the table's name.
+        columns: &'static str,
+    },
+    /// DROP INDEX.
+    DropIndex(u64),
+    /// Compares the indexes with their table.
+    CheckIndexes,
+    /// SHOW JOBS.
+    ShowJobs,
     /// SELECT.
     Select {
         /// From.
@@ -298,6 +319,7 @@ impl Values {
             terms.extend(rows.up_to.map(|to| format!("{next} <= {}", self.put(&Datum::Int(to)))));
         }
         terms.extend(rows.flag.map(str::to_string));
+        terms.extend(rows.by.map(|(column, value)| format!("{column} = {}", self.put(&Datum::Int(value)))));
         if terms.is_empty() { String::new() } else { format!(" WHERE {}", terms.join(" AND ")) }
     }
 
@@ -323,9 +345,20 @@ impl Statement {
         Statement::Insert { table, rows, given, conflict: OnConflict::Error, returning: false }
     }
 
+    /// Whether it is about the schema, of which the model knows nothing.
+    pub fn is_about_indexes(&self) -> bool {
+        matches!(
+            self,
+            Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs
+        )
+    }
+
     /// The table.
     pub fn table(&self) -> Table {
         match self {
+            Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs => {
+                Table::Items
+            }
             Statement::Create(table, _)
             | Statement::Drop(table)
             | Statement::Select { table, .. }
@@ -347,6 +380,13 @@ impl Statement {
         match self {
             Statement::Create(table, if_not_exists) => table.create(*if_not_exists),
             Statement::Drop(table) => format!("DROP TABLE {}", table.name()),
+            Statement::CreateIndex { number, unique, columns } => {
+                let unique = if *unique { "UNIQUE " } else { "" };
+                format!("CREATE {unique}INDEX i{number} ON items {columns}")
+            }
+            Statement::DropIndex(number) => format!("DROP INDEX i{number}"),
+            Statement::CheckIndexes => "CHECK TABLE items".into(),
+            Statement::ShowJobs => "SHOW JOBS".into(),
             Statement::Select { table, what, rows, order, limit, lock } => {
                 let what = match what {
                     What::All => "*".into(),
