@@ -7,7 +7,7 @@ use std::future::Future;
 
 use truetime::{Interval, Sabotage, Timestamp};
 use txn::client::{ClientError, CommitReport};
-use txn::{CommitTiming, Key, LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
+use txn::{CommitTiming, Key, LockMode, LockPolicy, Mutation, Priority, ReadOp, ReadResult, TxnId};
 
 /// What a commit did, for `\last` and `EXPLAIN ANALYZE`.
 #[derive(Clone, Debug, Default)]
@@ -61,13 +61,29 @@ pub trait Transaction: Send {
         &mut self,
         ops: Vec<ReadOp>,
         mode: LockMode,
+    ) -> impl Future<Output = Result<Vec<ReadResult>, ClientError>> + Send {
+        self.read_with(ops, mode, LockPolicy::Wait)
+    }
+    /// The same, for locks that may not be worth a wait. Any read's future may be dropped before it is
+    /// ready: the transaction goes on as if the answer had been lost.
+    fn read_with(
+        &mut self,
+        ops: Vec<ReadOp>,
+        mode: LockMode,
+        policy: LockPolicy,
     ) -> impl Future<Output = Result<Vec<ReadResult>, ClientError>> + Send;
+    /// From now on, a read that waits for locks does so for this long at most, in nanoseconds; `None` for
+    /// ever. Then it fails with [`ClientError::LockNotAvailable`], and the transaction goes on.
+    fn set_lock_timeout(&mut self, ns: Option<i64>);
     /// Buffers writes.
     fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError>;
     /// A mark of the buffer, for [`Transaction::undo_to`].
     fn mark(&self) -> usize;
     /// Forgets the writes buffered since the mark: a statement failed.
     fn undo_to(&mut self, mark: usize);
+    /// Whether nothing has ended it: its locks are held, as far as is known, and it may read and commit. A
+    /// statement's error leaves it so, unless the error was the end of it.
+    fn can_go_on(&self) -> bool;
     /// Nanoseconds spent waiting for locks so far.
     fn lock_wait_ns(&self) -> i64;
     /// Commits, at or before the deadline if there is one: else it is `Aborted`, retryable. Whoever wrote or
@@ -137,6 +153,9 @@ pub trait Engine: Clone + Send + Sync + 'static {
 
     /// Waits until `t` has surely passed: until `TT.after(t)`.
     fn sleep_until_after(&self, t: Timestamp) -> impl Future<Output = ()> + Send;
+
+    /// Waits for so long, in nanoseconds.
+    fn sleep(&self, ns: i64) -> impl Future<Output = ()> + Send;
 
     /// This gateway's node.
     fn node(&self) -> u64;

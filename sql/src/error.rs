@@ -80,6 +80,7 @@ impl From<ClientError> for SqlError {
                 SqlError::new("72000", "snapshot too old: the versions at that timestamp are gone")
                     .detail(format!("The earliest timestamp still readable is {earliest}."))
             }
+            ClientError::LockNotAvailable => SqlError::new("55P03", "canceling statement due to lock timeout"),
             ClientError::Invalid(why) => SqlError::new("22023", why),
             ClientError::TooLarge(why) => SqlError::new("54000", why),
             ClientError::OutOfMemory(why) => SqlError::new(

@@ -1,4 +1,10 @@
-//! Plans as text.
+//! Plans as text, and as JSON.
+
+mod places;
+mod tree;
+
+use serde_json::json;
+use txn::LockPolicy;
 
 use crate::catalog::Table;
 use crate::engine::CommitInfo;
@@ -11,8 +17,11 @@ use crate::short::Counts;
 use crate::types::Datum;
 use crate::value;
 
-/// The lines of EXPLAIN.
-pub(crate) fn lines(plan: &Plan) -> Vec<String> {
+pub(crate) use places::{Places, places, spans};
+use tree::{FILTER, Tree};
+
+/// The nodes of a plan.
+pub(crate) fn tree(plan: &Plan) -> Tree {
     let mut tree = Tree::default();
     match plan {
         Plan::Select(plan) => select(plan, &mut tree),
@@ -27,31 +36,34 @@ pub(crate) fn lines(plan: &Plan) -> Vec<String> {
                 }
                 Conflict::Replace(_) => "  on conflict: replace the columns given",
             };
-            tree.add(format!("{verb} on {}  rows: {}{conflict}", plan.table.name, plan.rows.len()));
+            tree.add(format!("{verb} on {}  rows: {}{conflict}", plan.table.name, plan.rows.len()), "ModifyTable");
+            tree.set("Operation", verb);
+            tree.set("Relation Name", plan.table.name.as_str());
+            match &plan.conflict {
+                Conflict::Error => {}
+                Conflict::Nothing => tree.set("Conflict Resolution", "NOTHING"),
+                Conflict::Update { .. } => tree.set("Conflict Resolution", "UPDATE"),
+                Conflict::Replace(_) => tree.set("Conflict Resolution", "REPLACE"),
+            }
+            tree.set("Rows", plan.rows.len());
         }
         Plan::Update(plan) => {
             let names: Vec<&str> =
                 plan.assignments.iter().map(|(column, _)| plan.scan.table.columns[*column].name.as_str()).collect();
-            tree.add(format!("Update on {}  set: {}", plan.scan.table.name, names.join(", ")));
+            tree.add(format!("Update on {}  set: {}", plan.scan.table.name, names.join(", ")), "ModifyTable");
+            tree.set("Operation", "Update");
+            tree.set("Relation Name", plan.scan.table.name.as_str());
+            tree.set("Set", json!(names));
             scan(&plan.scan, "exclusive", &mut tree);
         }
         Plan::Delete(plan) => {
-            tree.add(format!("Delete on {}", plan.scan.table.name));
+            tree.add(format!("Delete on {}", plan.scan.table.name), "ModifyTable");
+            tree.set("Operation", "Delete");
+            tree.set("Relation Name", plan.scan.table.name.as_str());
             scan(&plan.scan, "exclusive", &mut tree);
         }
     }
-    tree.lines
-}
-
-#[derive(Default)]
-struct Tree {
-    lines: Vec<String>,
-}
-
-impl Tree {
-    fn add(&mut self, text: String) {
-        self.lines.push(format!("{}-> {text}", "  ".repeat(self.lines.len())));
-    }
+    tree
 }
 
 fn select(plan: &SelectPlan, tree: &mut Tree) {
@@ -75,7 +87,7 @@ fn select(plan: &SelectPlan, tree: &mut Tree) {
             |word: &str, expr: &Option<Expr>| expr.as_ref().map(|expr| format!("{word} {}", show(expr, &no_names)));
         let parts: Vec<String> =
             [part("limit", &plan.limit), part("offset", &plan.offset)].into_iter().flatten().collect();
-        tree.add(format!("Limit  {}", parts.join(" ")));
+        tree.add(format!("Limit  {}", parts.join(" ")), "Limit");
     }
     if !plan.sort.is_empty() {
         let keys: Vec<String> = plan
@@ -85,17 +97,24 @@ fn select(plan: &SelectPlan, tree: &mut Tree) {
                 format!("{}{}", show(&plan.project[key.column], &grouped_names), if key.desc { " DESC" } else { "" })
             })
             .collect();
-        tree.add(format!("Sort  by: {}", keys.join(", ")));
+        tree.add(format!("Sort  by: {}", keys.join(", ")), "Sort");
+        tree.set("Sort Key", json!(keys));
     }
     if plan.distinct {
-        tree.add("Distinct".into());
+        tree.add("Distinct".into(), "Unique");
     }
     if let Some(grouping) = &plan.grouping {
         if let Some(having) = &grouping.having {
-            tree.add(format!("Filter  {}", show(having, &grouped_names)));
+            tree.add(format!("Filter  {}", show(having, &grouped_names)), FILTER);
+            tree.set("Filter", show(having, &grouped_names));
         }
         let keys: Vec<String> = grouping.keys.iter().map(|key| show(key, &names)).collect();
-        tree.add(if keys.is_empty() { "Aggregate".into() } else { format!("Group  by: {}", keys.join(", ")) });
+        let text = if keys.is_empty() { "Aggregate".into() } else { format!("Group  by: {}", keys.join(", ")) };
+        tree.add(text, "Aggregate");
+        tree.set("Strategy", if keys.is_empty() { "Plain" } else { "Hashed" });
+        if !keys.is_empty() {
+            tree.set("Group Key", json!(keys));
+        }
     }
     match &plan.scan {
         Some(found) => {
@@ -105,12 +124,21 @@ fn select(plan: &SelectPlan, tree: &mut Tree) {
                 Some(txn::LockMode::Exclusive) => "exclusive",
             };
             scan(found, lock, tree);
+            match plan.policy {
+                LockPolicy::NoWait => tree.say("Lock Wait Policy", "nowait"),
+                LockPolicy::Skip => tree.say("Lock Wait Policy", "skip locked"),
+                _ => {}
+            }
         }
         None => {
             if let Some(filter) = &plan.filter {
-                tree.add(format!("Filter  {}", show(filter, &no_names)));
+                tree.add(format!("Filter  {}", show(filter, &no_names)), FILTER);
+                tree.set("Filter", show(filter, &no_names));
             }
-            tree.add("One row".into());
+            match &plan.values {
+                Some(rows) => tree.add(format!("Values  rows: {}", rows.len()), "Values Scan"),
+                None => tree.add("One row".into(), "Result"),
+            }
         }
     }
 }
@@ -119,7 +147,14 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
     let table = &scan.table;
     let names = |index: usize| table.columns[index].name.clone();
     if let Some(filter) = &scan.filter {
-        tree.add(format!("Filter  {}", show(filter, &names)));
+        tree.add(format!("Filter  {}", show(filter, &names)), FILTER);
+        tree.set("Filter", show(filter, &names));
+    }
+    if let Some(system) = crate::system::of(table) {
+        tree.add(format!("Scan on {}.{}", system.schema, system.name), "Function Scan");
+        tree.set("Schema", system.schema);
+        tree.set("Relation Name", system.name);
+        return;
     }
     let kind = match &scan.access {
         Access::Full => "Full scan",
@@ -131,7 +166,8 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
         Some(index) => {
             if !index.covering {
                 let lock = if lock.is_empty() { String::new() } else { format!("  lock: {lock}") };
-                tree.add(format!("Index join on {}{lock}", table.name));
+                tree.add(format!("Index join on {}{lock}", table.name), "Index Join");
+                tree.set("Relation Name", table.name.as_str());
             }
             format!("{kind} on {}@{}", table.name, index.name)
         }
@@ -148,7 +184,26 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
     if !lock.is_empty() {
         line.push_str(&format!("  lock: {lock}"));
     }
-    tree.add(line);
+    let by_key = !matches!(scan.access, Access::Full) || scan.index.is_some();
+    let node = match &scan.index {
+        Some(index) if index.covering => "Index Only Scan",
+        _ if by_key || scan.reverse => "Index Scan",
+        _ => "Seq Scan",
+    };
+    tree.add(line, node);
+    tree.set("Relation Name", table.name.as_str());
+    tree.set("Access", kind);
+    if by_key || scan.reverse {
+        let name = scan.index.as_ref().map_or_else(|| format!("{}_pkey", table.name), |index| index.name.clone());
+        tree.set("Index Name", name);
+        tree.set("Scan Direction", if scan.reverse { "Backward" } else { "Forward" });
+    }
+    if let Access::Keys { .. } = scan.access {
+        tree.set("Index Cond", key_condition(table, &scan.layout, &scan.access));
+    }
+    if !lock.is_empty() {
+        tree.set("Lock", lock);
+    }
 }
 
 fn key_condition(table: &Table, layout: &Layout, access: &Access) -> String {
@@ -191,7 +246,7 @@ pub(crate) fn analyze_lines(
 ) -> Vec<String> {
     let ms = |ns: i64| format!("{}.{:03} ms", ns / 1_000_000, (ns / 1_000).rem_euclid(1_000));
     let mut lines = vec![
-        format!("Rows: {}  read: {}", counts.rows, counts.scanned),
+        format!("Rows: {}  read: {}  bytes: {}", counts.rows, counts.scanned, counts.bytes),
         format!("Statement: {}", ms(elapsed_ns)),
         format!("  lock wait: {}", ms(lock_wait_ns)),
     ];

@@ -25,6 +25,7 @@ pub mod settings;
 mod short;
 mod show;
 pub mod sink;
+pub mod system;
 pub mod types;
 pub mod value;
 

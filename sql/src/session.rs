@@ -2,22 +2,28 @@
 //!
 //! ```text
 //!            BEGIN                       an error
-//!   Idle ------------> Open, ReadOnly --------------> Failed
-//!     ^                      |                           |
+//!   Idle ------------> Open, ReadOnly <-------------> Failed
+//!     ^                      |          ROLLBACK TO      |
 //!     +---- COMMIT, ROLLBACK +---- COMMIT, ROLLBACK -----+  (both roll back)
 //! ```
 //!
 //! Outside a block each statement commits on its own, also where several come in one text: unlike
 //! PostgreSQL, where they would be one transaction. A statement of its own that loses to another
 //! transaction is tried again with its first age, as long as the client has seen none of its rows. In
-//! a block the client must do that (40001), and its locks go at the first error.
+//! a block the client must do that (40001), and its locks go at the first error, unless there is a
+//! savepoint to go back to (`savepoint.rs`).
 
 mod block;
 mod database;
 mod explain;
 mod index;
+mod prepared;
 mod run;
+mod savepoint;
+mod scope;
 mod show;
+mod tally;
+mod timeout;
 mod touched;
 
 use std::collections::BTreeMap;
@@ -29,14 +35,17 @@ use txn::TxnId;
 use crate::SqlError;
 use crate::engine::{CommitInfo, Engine};
 use crate::error::Ambiguous;
-use crate::parse::{self, Statement};
+use crate::parse::{self, Begin, Statement};
 use crate::plan::Planned;
 use crate::settings::Settings;
 use crate::sink::{ColumnInfo, Sink};
+use crate::system::Seen;
 use crate::types::{DataType, Datum};
 use block::Block;
 use database::Cached;
 pub use database::Database;
+use scope::Scope;
+use timeout::Deadline;
 
 /// The most prepared statements of a session.
 pub const PREPARED_MAX: usize = 4096;
@@ -82,6 +91,16 @@ pub struct Session<E: Engine> {
     prepared: BTreeMap<String, (usize, Cached)>,
     /// Of the texts of all that are prepared.
     prepared_bytes: usize,
+    /// The types that PREPARE said.
+    declared: BTreeMap<String, Vec<DataType>>,
+    /// The settings around those of the present block.
+    scope: Scope,
+    /// When the present statement is to be over.
+    deadline: Deadline,
+    /// What the present statement has come to so far.
+    tally: Seen,
+    /// How the present block was begun: for AND CHAIN.
+    began: Begin,
     last_commit: Option<CommitInfo>,
     last_read_ts: Option<Timestamp>,
     last_ambiguous: Option<Ambiguous>,
@@ -95,6 +114,11 @@ impl<E: Engine> Session<E> {
             settings: Settings::default(),
             prepared: BTreeMap::new(),
             prepared_bytes: 0,
+            declared: BTreeMap::new(),
+            scope: Scope::default(),
+            deadline: Deadline::default(),
+            tally: Seen::default(),
+            began: Begin::default(),
             last_commit: None,
             last_read_ts: None,
             last_ambiguous: None,
@@ -114,13 +138,12 @@ impl<E: Engine> Session<E> {
             self.recache(sql, cached, planned);
             return Ok(());
         }
-        let mut statements = parse::parse(sql)?;
+        let mut statements = parse::parse_all(sql)?;
         if statements.len() > STATEMENTS_MAX {
             return Err(SqlError::new("54000", format!("{} statements are too many", statements.len())));
         }
         if statements.len() == 1 {
-            let statement = Arc::new(statements.remove(0));
-            let cached = Cached { statement, planned: None };
+            let cached = Cached::new(statements.remove(0));
             let planned = self.statement(&cached, params, sink).await?;
             self.recache(sql, cached, planned);
             return Ok(());
@@ -129,7 +152,7 @@ impl<E: Engine> Session<E> {
             return Err(SqlError::syntax("cannot give parameters to several statements at once"));
         }
         for statement in statements {
-            let cached = Cached { statement: Arc::new(statement), planned: None };
+            let cached = Cached::new(statement);
             self.statement(&cached, &[], sink).await?;
         }
         Ok(())
@@ -153,51 +176,60 @@ impl<E: Engine> Session<E> {
     }
 
     async fn prepare_text(&mut self, name: &str, sql: &str) -> Result<PreparedInfo, SqlError> {
-        if !name.is_empty() && self.prepared.contains_key(name) {
-            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
-        }
-        if self.prepared.len() >= PREPARED_MAX {
-            return Err(SqlError::new("53400", format!("a session has at most {PREPARED_MAX} prepared statements")));
-        }
         let bytes = name.len() + sql.len();
-        let replaced = self.prepared.get(name).map_or(0, |(bytes, _)| *bytes);
-        if self.prepared_bytes - replaced + bytes > PREPARED_BYTES_MAX {
-            let message = format!("a session's prepared statements have at most {PREPARED_BYTES_MAX} bytes");
-            return Err(SqlError::new("53400", message).hint("Close those that are no longer needed."));
-        }
+        self.check_prepared(name, bytes)?;
         let mut cached = match self.db.cached(sql) {
             Some(cached) => cached,
             None => {
-                let mut statements = parse::parse(sql)?;
+                let mut statements = parse::parse_all(sql)?;
                 match statements.len() {
-                    1 => Cached { statement: Arc::new(statements.remove(0)), planned: None },
+                    1 => Cached::new(statements.remove(0)),
                     0 => return Err(SqlError::syntax("cannot prepare an empty statement")),
                     _ => return Err(SqlError::syntax("cannot insert multiple commands into a prepared statement")),
                 }
             }
         };
-        if matches!(self.block, Block::Failed) && !matches!(*cached.statement, Statement::Commit | Statement::Rollback)
-        {
+        if matches!(self.block, Block::Failed(_)) && !cached.statement.ends_a_failure() {
             return Err(block::aborted());
         }
         let info = match &*cached.statement {
-            Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_) => {
+            statement if statement.is_query() => {
                 let (planned, _) = self.plan(&cached).await?;
                 let info = PreparedInfo { parameters: planned.params.clone(), columns: planned.columns.clone() };
                 cached.planned = Some(planned);
                 info
             }
             Statement::Explain { statement, .. } => {
-                let inner = Cached { statement: Arc::new((**statement).clone()), planned: None };
+                let inner = Cached::inner(statement);
                 PreparedInfo { parameters: self.plan(&inner).await?.0.params.clone(), columns: explain::columns() }
             }
             Statement::Show(show) => PreparedInfo { parameters: Vec::new(), columns: show::static_columns(show) },
             _ => PreparedInfo::default(),
         };
+        self.keep_prepared(name, bytes, cached);
+        Ok(info)
+    }
+
+    /// Whether another statement may be prepared.
+    fn check_prepared(&self, name: &str, bytes: usize) -> Result<(), SqlError> {
+        if !name.is_empty() && self.prepared.contains_key(name) {
+            return Err(SqlError::new("42P05", format!("prepared statement \"{name}\" already exists")));
+        }
+        if self.prepared.len() >= PREPARED_MAX {
+            return Err(SqlError::new("53400", format!("a session has at most {PREPARED_MAX} prepared statements")));
+        }
+        let replaced = self.prepared.get(name).map_or(0, |(bytes, _)| *bytes);
+        if self.prepared_bytes - replaced + bytes > PREPARED_BYTES_MAX {
+            let message = format!("a session's prepared statements have at most {PREPARED_BYTES_MAX} bytes");
+            return Err(SqlError::new("53400", message).hint("Close those that are no longer needed."));
+        }
+        Ok(())
+    }
+
+    fn keep_prepared(&mut self, name: &str, bytes: usize, cached: Cached) {
         self.close_prepared(name);
         self.prepared_bytes += bytes;
         self.prepared.insert(name.to_string(), (bytes, cached));
-        Ok(info)
     }
 
     /// Runs a prepared statement. 26000 if there is none of that name.
@@ -228,6 +260,7 @@ impl<E: Engine> Session<E> {
     pub fn close_prepared(&mut self, name: &str) {
         if let Some((bytes, _)) = self.prepared.remove(name) {
             self.prepared_bytes -= bytes;
+            self.declared.remove(name);
         }
     }
 
@@ -246,15 +279,13 @@ impl<E: Engine> Session<E> {
         self.block.abandon().await;
     }
 
-    /// After any error a block is failed, and its locks are gone.
+    /// After any error a block is failed.
     async fn after<T>(&mut self, result: Result<T, SqlError>) -> Result<T, SqlError> {
         if let Err(err) = &result {
             if let Some(ambiguous) = &err.ambiguous {
                 self.last_ambiguous = Some((**ambiguous).clone());
             }
-            if self.block.abandon().await {
-                self.block = Block::Failed;
-            }
+            self.block.fail().await;
         }
         result
     }

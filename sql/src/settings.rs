@@ -2,7 +2,9 @@
 //!
 //! Most are kept because drivers and shells set them, and change nothing. These do something:
 //! `read_timestamp` (all reads happen then, and writes are refused) and
-//! `default_transaction_read_only`.
+//! `default_transaction_read_only`; and the timeouts.
+
+mod timeout;
 
 use std::collections::BTreeMap;
 
@@ -21,15 +23,19 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("default_transaction_isolation", "serializable", "always serializable"),
     ("default_transaction_read_only", "off", "transactions are read-only unless they say otherwise"),
     ("extra_float_digits", "1", "accepted; floats are always exact"),
-    ("idle_in_transaction_session_timeout", "0", "accepted"),
+    (
+        "idle_in_transaction_session_timeout",
+        "0",
+        "ends a session whose client is silent in a block for longer; 0 is never",
+    ),
     ("intervalstyle", "postgres", "accepted"),
-    ("lock_timeout", "0", "accepted"),
+    ("lock_timeout", "0", "ends a statement that waits longer for a lock; 0 is never"),
     ("read_timestamp", "now", "when reads happen: a timestamp, an age such as -5s, or now"),
     ("search_path", "public", "accepted"),
     ("server_encoding", "UTF8", "always UTF8"),
     ("server_version", "15.0", "the PostgreSQL whose dialect this is"),
     ("standard_conforming_strings", "on", "always on"),
-    ("statement_timeout", "0", "accepted"),
+    ("statement_timeout", "0", "ends a statement that takes longer; 0 is never"),
     ("timezone", "UTC", "always UTC"),
     ("transaction_isolation", "serializable", "always serializable"),
     ("transaction_read_only", "off", "whether the transaction is read-only"),
@@ -44,7 +50,12 @@ pub struct Settings {
     values: BTreeMap<&'static str, String>,
     read_time: Option<TimeExpr>,
     read_only: bool,
+    /// By name, in milliseconds.
+    timeouts_ms: BTreeMap<&'static str, i64>,
 }
+
+/// Settings that are times.
+const TIMEOUTS: &[&str] = &["idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"];
 
 fn known(name: &str) -> Result<&'static (&'static str, &'static str, &'static str), SqlError> {
     let name = if name == "spanner.read_only_staleness" { "read_timestamp" } else { name };
@@ -69,6 +80,11 @@ impl Settings {
         self.read_only
     }
 
+    /// One of the timeouts, in nanoseconds; `None` for never.
+    pub fn timeout_ns(&self, name: &str) -> Option<i64> {
+        self.timeouts_ms.get(name).filter(|ms| **ms > 0).map(|ms| ms * 1_000_000)
+    }
+
     /// Sets one; `None` for its default. 42704 for a name that there is not, 22023 for a value that
     /// it cannot have.
     pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), SqlError> {
@@ -76,6 +92,12 @@ impl Settings {
         let value = value.unwrap_or(default);
         if value.len() > VALUE_BYTES_MAX {
             return Err(SqlError::new("22023", format!("value of parameter \"{name}\" is too long")));
+        }
+        if TIMEOUTS.contains(&name) {
+            let ms = timeout::parse(name, value)?;
+            self.timeouts_ms.insert(name, ms);
+            self.values.insert(name, timeout::show(ms));
+            return Ok(());
         }
         match name {
             "read_timestamp" => {

@@ -9,7 +9,7 @@ use std::fmt;
 use paxos::{Ballot, GroupId, NodeId};
 use truetime::Timestamp;
 
-use crate::types::{Key, LockMode, Mutation, Priority, RangeDescriptor, Row, Span, TxnId};
+use crate::types::{Key, LockMode, LockPolicy, Mutation, Priority, RangeDescriptor, Row, Span, TxnId};
 
 /// One read of a request: the rows of a span, in key order or in reverse.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub enum RequestBody {
         ops: Vec<ReadOp>,
         /// How to lock it.
         mode: LockMode,
+        /// What to do if that cannot be had at once.
+        policy: LockPolicy,
     },
     /// Read without locks, at a timestamp. Answered by `Rows` (with `read_ts`).
     Snapshot {
@@ -241,6 +243,9 @@ pub enum GroupError {
     },
     /// A malformed request: fail the statement.
     Invalid(String),
+    /// A lock of a read could not be had in the time that its policy allows. The read has locked nothing, and
+    /// the transaction may go on.
+    LockNotAvailable,
 }
 
 /// Why a transaction was aborted.

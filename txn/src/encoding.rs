@@ -18,7 +18,7 @@ use crate::api::{
     TxnRow, TxnStatus,
 };
 use crate::message::{NodeMessage, SnapshotEnd, SnapshotMessage, TwoPhase};
-use crate::types::{LockMode, Mutation, Priority, RangeDescriptor, Row, Span, TxnId};
+use crate::types::{LockMode, LockPolicy, Mutation, Priority, RangeDescriptor, Row, Span, TxnId};
 
 #[cfg(test)]
 mod tests;
@@ -158,9 +158,25 @@ fn get_two_phase(r: &mut Reader) -> Result<TwoPhase> {
 fn put_request(w: &mut Writer, request: &Request) {
     w.u64(request.id).group(request.group);
     match &request.body {
-        RequestBody::Read { txn, priority, leadership, ops, mode } => {
-            put_txn(w.u8(0), *txn, *priority);
+        RequestBody::Read { txn, priority, leadership, ops, mode, policy } => {
+            // A read that waits is one that older nodes understand, too.
+            put_txn(w.u8(if *policy == LockPolicy::Wait { 0 } else { 11 }), *txn, *priority);
             w.option(*leadership, put_ballot).list(ops.iter(), put_read_op).u8(mode_tag(*mode));
+            match policy {
+                LockPolicy::Wait => {}
+                LockPolicy::WaitAtMost(ns) => {
+                    w.u8(0).i64(*ns);
+                }
+                LockPolicy::NoWait => {
+                    w.u8(1);
+                }
+                LockPolicy::Skip => {
+                    w.u8(2);
+                }
+                LockPolicy::Unlocked => {
+                    w.u8(3);
+                }
+            }
         }
         RequestBody::Snapshot { at, ops } => {
             w.u8(1).option(*at, put_timestamp).list(ops.iter(), put_read_op);
@@ -206,12 +222,13 @@ fn put_request(w: &mut Writer, request: &Request) {
 fn get_request(r: &mut Reader) -> Result<Request> {
     let (id, group) = (r.u64()?, r.group()?);
     let body = match r.u8()? {
-        0 => RequestBody::Read {
+        tag @ (0 | 11) => RequestBody::Read {
             txn: get_txn(r)?,
             priority: get_priority(r)?,
             leadership: r.option(Reader::ballot)?,
             ops: r.list(get_read_op)?,
             mode: get_mode(r)?,
+            policy: if tag == 0 { LockPolicy::Wait } else { get_policy(r)? },
         },
         1 => RequestBody::Snapshot { at: r.option(Reader::timestamp)?, ops: r.list(get_read_op)? },
         2 => RequestBody::Commit {
@@ -325,6 +342,9 @@ fn put_error(w: &mut Writer, error: &GroupError) {
         GroupError::Invalid(why) => {
             w.u8(6).string(why);
         }
+        GroupError::LockNotAvailable => {
+            w.u8(7);
+        }
     }
 }
 
@@ -339,6 +359,7 @@ fn get_error(r: &mut Reader) -> Result<GroupError> {
         4 => GroupError::Aborted(get_abort(r)?),
         5 => GroupError::TooOld { earliest: r.timestamp()? },
         6 => GroupError::Invalid(r.string()?),
+        7 => GroupError::LockNotAvailable,
         tag => return unknown("error", tag),
     })
 }
@@ -378,6 +399,16 @@ fn get_mode(r: &mut Reader) -> Result<LockMode> {
         0 => LockMode::Shared,
         1 => LockMode::Exclusive,
         tag => return unknown("lock", tag),
+    })
+}
+
+fn get_policy(r: &mut Reader) -> Result<LockPolicy> {
+    Ok(match r.u8()? {
+        0 => LockPolicy::WaitAtMost(r.i64()?),
+        1 => LockPolicy::NoWait,
+        2 => LockPolicy::Skip,
+        3 => LockPolicy::Unlocked,
+        tag => return unknown("lock policy", tag),
     })
 }
 

@@ -31,4 +31,4 @@ pub use api::{
 pub use message::{NodeMessage, SnapshotEnd, SnapshotMessage, TwoPhase};
 pub use ready::{GroupLog, GroupStatus, NodeInput, NodeOptions, NodeReady, Outgoing};
 pub use storage::{Batch, Op, Storage, StorageError, Visit};
-pub use types::{Key, LockMode, Mutation, Priority, RangeDescriptor, Row, Span, TxnId, Value};
+pub use types::{Key, LockMode, LockPolicy, Mutation, Priority, RangeDescriptor, Row, Span, TxnId, Value};

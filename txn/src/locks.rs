@@ -19,6 +19,9 @@
 //!   two hold S, both want X: the older wounds the younger         no deadlock of upgrades
 //! ```
 //!
+//! A request may also refuse to wait ([`LockTable::try_acquire`]): then it is granted at once or not at all,
+//! and wounds nobody. One that has waited for too long is taken back ([`LockTable::cancel`]).
+//!
 //! Age is the start of a transaction's first try. Of two tries of one transaction the later counts
 //! as older: the earlier one is a ghost, whose gateway has given it up.
 //!
@@ -117,6 +120,41 @@ impl LockTable {
         if self.owners.get(&owner).is_some_and(|o| o.locks.is_empty() && o.waiting.is_empty()) {
             self.owners.remove(&owner);
         }
+        effects
+    }
+
+    /// Asks for locks that are to be had at once or not at all: waits for nobody and wounds nobody, not even
+    /// who is younger. Says whether they are held. Neither passes an older transaction that waits for them.
+    pub fn try_acquire(&mut self, owner: TxnId, priority: Priority, mut wants: Wants) -> bool {
+        wants.retain(|(span, _)| !span.is_empty());
+        let age = self.owners.get(&owner).map_or((priority, Reverse(owner)), |entry| entry.age);
+        let asked = Waiter { owner, age, wants };
+        let (blocked, wounds) = self.obstacles(&asked);
+        if blocked || !wounds.is_empty() {
+            return false;
+        }
+        if !asked.wants.is_empty() {
+            let fresh = || Owner { age, protected: false, locks: BTreeMap::new(), waiting: BTreeSet::new() };
+            let entry = self.owners.entry(owner).or_insert_with(fresh);
+            hold(&mut self.held, entry, asked);
+        }
+        true
+    }
+
+    /// Forgets a request that waits, if it does: those behind it may go on.
+    pub fn cancel(&mut self, token: u64) -> Effects {
+        let mut effects = Effects::default();
+        let Some(waiter) = self.waiting.remove(token) else { return effects };
+        let owner = self.owners.get_mut(&waiter.owner).expect("an owner lives as long as its requests");
+        owner.waiting.remove(&token);
+        if owner.locks.is_empty() && owner.waiting.is_empty() {
+            self.owners.remove(&waiter.owner);
+        }
+        let mut candidates = BTreeSet::new();
+        for (span, _) in &waiter.wants {
+            self.waiting.candidates(span, &mut candidates);
+        }
+        self.settle(candidates, &mut effects);
         effects
     }
 
@@ -266,13 +304,7 @@ impl LockTable {
         let waiter = self.waiting.remove(token).expect("the caller looked it up");
         let owner = self.owners.get_mut(&waiter.owner).expect("an owner lives as long as its requests");
         owner.waiting.remove(&token);
-        for (span, mode) in waiter.wants {
-            let before = owner.locks.get(&span).copied();
-            if before.is_none_or(|held| held < mode) {
-                self.held.put(waiter.owner, &span, mode, before.is_none());
-                owner.locks.insert(span, mode);
-            }
-        }
+        hold(&mut self.held, owner, waiter);
     }
 
     /// Takes a transaction out of the table. Adds the requests that may go on to the candidates,
@@ -292,6 +324,17 @@ impl LockTable {
             self.waiting.candidates(span, candidates);
         }
         entry.waiting.into_iter().collect()
+    }
+}
+
+/// Notes that everything that was asked for is held.
+fn hold(held: &mut Held, owner: &mut Owner, asked: Waiter) {
+    for (span, mode) in asked.wants {
+        let before = owner.locks.get(&span).copied();
+        if before.is_none_or(|held| held < mode) {
+            held.put(asked.owner, &span, mode, before.is_none());
+            owner.locks.insert(span, mode);
+        }
     }
 }
 

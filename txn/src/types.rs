@@ -74,6 +74,34 @@ pub enum LockMode {
     Exclusive,
 }
 
+/// What a locking read does about locks that it cannot have at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockPolicy {
+    /// Waits, and wounds who is younger and in its way.
+    #[default]
+    Wait,
+    /// The same, for so long in each group, in nanoseconds; then the read fails and locks nothing there.
+    WaitAtMost(i64),
+    /// Fails, and wounds nobody.
+    NoWait,
+    /// Leaves the rows out. Locks those that it returns and nothing between them: rows that are inserted there
+    /// meanwhile are not seen, so that this is a weaker read than serializability asks for.
+    Skip,
+    /// Locks nothing at all, and so says nothing about what will be there in the next moment: for finding rows
+    /// which are then read again, by key, under another policy.
+    Unlocked,
+}
+
+impl LockPolicy {
+    /// With a bound on the wait, if this one waits for ever.
+    pub fn at_most(self, ns: Option<i64>) -> LockPolicy {
+        match (self, ns) {
+            (LockPolicy::Wait, Some(ns)) => LockPolicy::WaitAtMost(ns),
+            (policy, _) => policy,
+        }
+    }
+}
+
 /// Keys from `start` (inclusive) to `end` (exclusive). An empty `end` means "to the last key".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {

@@ -11,7 +11,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
@@ -214,8 +214,24 @@ impl Conversation {
         matches!(self.session.state(), SessionState::Open { .. } | SessionState::ReadOnly { .. })
     }
 
-    /// The next request; none either if the node stops and the session is in no block.
+    /// The next request; none either once the client has been silent in a block for longer than it said it would.
     async fn next(&mut self) -> Result<Option<ClientMessage>, Status> {
+        let Some(ns) = self.session.idle_timeout_ns() else { return self.next_of_a_patient_node().await };
+        let silence_max = Duration::from_nanos(ns.max(0).unsigned_abs());
+        match tokio::time::timeout(silence_max, self.next_of_a_patient_node()).await {
+            Ok(next) => next,
+            Err(_) => {
+                let err = self.session.end_idle().await;
+                self.sink.push(Answer::Error(wire::error(err)));
+                // Who is not there any more needs no goodbye.
+                let _ = self.sink.flush().await;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next request; none either if the node stops and the session is in no block.
+    async fn next_of_a_patient_node(&mut self) -> Result<Option<ClientMessage>, Status> {
         if self.in_block() {
             return self.asked_next().await;
         }

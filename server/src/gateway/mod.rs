@@ -265,6 +265,10 @@ impl Engine for GatewayEngine {
         }
     }
 
+    async fn sleep(&self, ns: i64) {
+        tokio::time::sleep(Duration::from_nanos(ns.max(0).unsigned_abs())).await;
+    }
+
     fn node(&self) -> u64 {
         self.shared.transport.me().0
     }

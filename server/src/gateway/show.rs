@@ -1,13 +1,13 @@
 //! The rows of `SHOW NODES` and its like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use paxos::GroupId;
 use sql::engine::AdminRows;
 use sql::types::{DataType, Datum};
 use truetime::format_duration_ns;
-use txn::{GroupStatus, Inspection, LockMode};
+use txn::{GroupStatus, Inspection, LockMode, LockRow, TxnId};
 
 use super::status::{Answer, NodeStatus};
 
@@ -221,6 +221,7 @@ pub fn transactions(inspections: &[(GroupId, Inspection)]) -> AdminRows {
         ("began", DataType::Timestamp),
         ("prepare_ts", DataType::Timestamp),
         ("idle", DataType::Text),
+        ("waits_for", DataType::Text),
     ];
     let rows = inspections.iter().flat_map(|(group, inspection)| {
         inspection.txns.iter().map(|row| {
@@ -232,10 +233,27 @@ pub fn transactions(inspections: &[(GroupId, Inspection)]) -> AdminRows {
                 Datum::Timestamp(row.txn.start()),
                 option(row.prepare_ts, Datum::Timestamp),
                 text(format_duration_ns(row.idle_ns)),
+                option(waits_for(inspection, row.txn), text),
             ]
         })
     });
     table(&columns, rows.collect())
+}
+
+/// The transactions whose locks one waits for, in one group; `None` if it waits for none. One that waits behind
+/// others that wait is not told of those.
+fn waits_for(inspection: &Inspection, txn: TxnId) -> Option<String> {
+    let wants: Vec<&LockRow> = inspection.locks.iter().filter(|lock| lock.txn == txn && !lock.held).collect();
+    let in_its_way = |held: &&LockRow| {
+        held.held
+            && held.txn != txn
+            && wants.iter().any(|want| {
+                want.span.overlaps(&held.span) && (want.mode == LockMode::Exclusive || held.mode == LockMode::Exclusive)
+            })
+    };
+    let holders: BTreeSet<TxnId> = inspection.locks.iter().filter(in_its_way).map(|held| held.txn).collect();
+    let holders: Vec<String> = holders.iter().map(TxnId::to_string).collect();
+    (!holders.is_empty()).then(|| holders.join(", "))
 }
 
 /// One row for each lock.
@@ -298,4 +316,28 @@ pub fn transaction_status(status: txn::TxnStatus) -> AdminRows {
         txn::TxnStatus::Unknown => vec![text("unknown"), Datum::Null],
     };
     table(&columns, vec![row])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use txn::Span;
+
+    #[test]
+    fn whom_a_transaction_waits_for() {
+        let (a, b, c) = (TxnId(1), TxnId(2), TxnId(3));
+        let lock = |txn, key: &'static [u8], mode, held| LockRow { txn, span: Span::point(key), mode, held };
+        let (shared, exclusive) = (LockMode::Shared, LockMode::Exclusive);
+        let locks = vec![
+            lock(a, b"k", shared, true),
+            lock(b, b"k", shared, true),
+            lock(b, b"other", exclusive, true),
+            lock(c, b"k", exclusive, false),
+            lock(a, b"k", exclusive, false),
+        ];
+        let inspection = Inspection { txns: Vec::new(), locks };
+        assert_eq!(waits_for(&inspection, c), Some(format!("{a}, {b}")));
+        assert_eq!(waits_for(&inspection, a), Some(b.to_string()), "nobody waits for himself");
+        assert_eq!(waits_for(&inspection, b), None);
+    }
 }

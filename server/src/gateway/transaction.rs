@@ -12,7 +12,7 @@ use std::time::Duration;
 use sql::engine::{CommitInfo, Transaction};
 use truetime::Timestamp;
 use txn::client::{ClientError, ClientInput, ClientReady, Outcome, ReadWrite};
-use txn::{LockMode, Mutation, Priority, ReadOp, ReadResult, TxnId};
+use txn::{LockMode, LockPolicy, Mutation, Priority, ReadOp, ReadResult, TxnId};
 
 use super::memory::Held;
 use super::{Inbox, Shared};
@@ -73,6 +73,8 @@ pub struct GatewayTxn {
     number: u64,
     id: TxnId,
     priority: Priority,
+    /// How long its reads wait for locks.
+    lock_timeout_ns: Option<i64>,
     ended: bool,
 }
 
@@ -86,16 +88,23 @@ impl GatewayTxn {
         let state = State { txn, busy: false, wake_at_ns: None, sent: Vec::new(), held };
         let open = Arc::new(Open { state: Mutex::new(state), inbox: Arc::new(Inbox::default()) });
         let number = shared.open.add(&open);
-        GatewayTxn { shared, open, number, id, priority, ended: false }
+        GatewayTxn { shared, open, number, id, priority, lock_timeout_ns: None, ended: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.open.state)
     }
 
-    /// Runs one operation to its end.
+    /// Runs one operation to its end. If the future of a read is dropped before, the read is cancelled and
+    /// the transaction goes on; a commit's takes the transaction with it.
     async fn drive(&mut self, input: ClientInput) -> Outcome {
-        // Also when this future is dropped: then the transaction is about to be, too.
+        let mut driving = Driving { txn: self, ended: false };
+        let outcome = driving.txn.drive_on(input).await;
+        driving.ended = true;
+        outcome
+    }
+
+    async fn drive_on(&self, input: ClientInput) -> Outcome {
         let mut ready = {
             let mut state = self.state();
             state.busy = true;
@@ -125,6 +134,31 @@ impl GatewayTxn {
     }
 }
 
+/// An operation in progress.
+struct Driving<'a> {
+    txn: &'a GatewayTxn,
+    ended: bool,
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let txn = self.txn;
+        let mut state = txn.state();
+        // An answer that came meanwhile is the read's, if any.
+        let mut ready = absorb(&txn.shared, &mut state, txn.open.inbox.take());
+        let cancel = txn.shared.step(&mut state.txn, ClientInput::Cancel);
+        ready.sends.extend(cancel.sends);
+        state.busy = false;
+        state.wake_at_ns = cancel.wake_at_ns;
+        note_sends(&mut state, &ready);
+        drop(state);
+        txn.shared.send(ready.sends, &txn.open.inbox);
+    }
+}
+
 /// Takes in replies that came while the session was idle.
 fn absorb(shared: &Shared, state: &mut State, inputs: Vec<ClientInput>) -> ClientReady {
     let mut all = ClientReady::default();
@@ -149,12 +183,22 @@ impl Transaction for GatewayTxn {
         self.priority
     }
 
-    async fn read(&mut self, ops: Vec<ReadOp>, mode: LockMode) -> Result<Vec<ReadResult>, ClientError> {
-        match self.drive(ClientInput::Read { ops, mode }).await {
+    async fn read_with(
+        &mut self,
+        ops: Vec<ReadOp>,
+        mode: LockMode,
+        policy: LockPolicy,
+    ) -> Result<Vec<ReadResult>, ClientError> {
+        let policy = policy.at_most(self.lock_timeout_ns);
+        match self.drive(ClientInput::Read { ops, mode, policy }).await {
             Outcome::Rows { results, .. } => Ok(results),
             Outcome::Failed(err) => Err(err),
             outcome => unreachable!("a read ended with {outcome:?}"),
         }
+    }
+
+    fn set_lock_timeout(&mut self, ns: Option<i64>) {
+        self.lock_timeout_ns = ns;
     }
 
     fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError> {
@@ -170,6 +214,11 @@ impl Transaction for GatewayTxn {
 
     fn undo_to(&mut self, mark: usize) {
         self.state().txn.undo_to(mark);
+    }
+
+    fn can_go_on(&self) -> bool {
+        let state = self.state();
+        !state.busy && state.txn.is_idle()
     }
 
     fn lock_wait_ns(&self) -> i64 {

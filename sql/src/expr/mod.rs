@@ -9,7 +9,7 @@ pub mod eval;
 pub mod functions;
 mod like;
 mod literal;
-mod operators;
+pub(crate) mod operators;
 
 pub use bind::{Binder, Bound, Params, Scope};
 pub use eval::{EvalContext, eval, is_true};

@@ -39,7 +39,7 @@ pub(super) fn compare(op: CompareOp, a: Bound, b: Bound, params: &mut Params) ->
 }
 
 /// All of them, brought to one type: the results of CASE, the items of IN.
-pub(super) fn unify(all: Vec<Bound>, what: &str, params: &mut Params) -> Result<(Vec<Expr>, DataType), SqlError> {
+pub(crate) fn unify(all: Vec<Bound>, what: &str, params: &mut Params) -> Result<(Vec<Expr>, DataType), SqlError> {
     let mut ty = None;
     for bound in &all {
         if bound.ty.is_some() {

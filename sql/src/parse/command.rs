@@ -4,7 +4,7 @@
 use sqlparser::tokenizer::Token;
 
 use super::cursor::Cursor;
-use super::{Begin, Show, Statement, TimeExpr, parse_tokens, parse_values, time};
+use super::{Begin, ExplainOptions, Show, Statement, TimeExpr, parse_tokens, parse_values, session, time};
 use crate::SqlError;
 
 /// The statement, or `None` if it is one for `sqlparser`; then nothing was taken.
@@ -17,20 +17,15 @@ pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, SqlErr
         }
         Statement::Begin(modes(cursor)?)
     } else if cursor.eat_all(&["START", "TRANSACTION"]) {
-        Statement::Begin(modes(cursor)?)
+        Statement::Begin(Begin { start: true, ..modes(cursor)? })
     } else if cursor.eat("COMMIT") || cursor.eat("END") {
-        end_of_block(cursor)?;
-        Statement::Commit
+        Statement::Commit { chain: end_of_block(cursor)? }
     } else if cursor.eat("ROLLBACK") || cursor.eat("ABORT") {
-        end_of_block(cursor)?;
-        Statement::Rollback
-    } else if cursor.is_word("SAVEPOINT") || cursor.is_word("RELEASE") {
-        return Err(SqlError::unsupported("a savepoint"));
+        rollback(cursor)?
+    } else if let Some(statement) = session::parse(cursor)? {
+        statement
     } else if cursor.eat("SET") {
         set(cursor)?
-    } else if cursor.eat("RESET") {
-        let name = setting_name(cursor)?;
-        Statement::Set { name, value: None }
     } else if cursor.eat("SHOW") {
         Statement::Show(show(cursor)?)
     } else if cursor.eat_all(&["CHECK", "REPLICAS"]) {
@@ -53,18 +48,42 @@ pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Option<Statement>, SqlErr
 }
 
 fn explain(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
-    let mut analyze = false;
+    let mut options = ExplainOptions { analyze: false, verbose: false, json: false, timing: true, summary: false };
     if cursor.eat_token(&Token::LParen) {
         loop {
             let option = cursor.name()?;
+            if option == "format" {
+                options.json = match cursor.name()?.to_lowercase().as_str() {
+                    "json" => true,
+                    "text" => false,
+                    other @ ("xml" | "yaml") => {
+                        return Err(SqlError::unsupported(format!("EXPLAIN (FORMAT {})", other.to_uppercase())));
+                    }
+                    other => {
+                        let message = format!("unrecognized value for EXPLAIN option \"format\": \"{other}\"");
+                        return Err(SqlError::new("22023", message));
+                    }
+                };
+                if cursor.eat_token(&Token::RParen) {
+                    break;
+                }
+                if !cursor.eat_token(&Token::Comma) {
+                    return Err(cursor.unexpected());
+                }
+                continue;
+            }
             let on = !(cursor.eat("OFF") || cursor.eat("FALSE"));
             if on && !cursor.eat("ON") {
                 cursor.eat("TRUE");
             }
             match option.as_str() {
-                "analyze" => analyze = on,
-                "verbose" | "costs" | "timing" | "summary" => {}
-                other => return Err(SqlError::unsupported(format!("EXPLAIN option \"{other}\""))),
+                "analyze" => options.analyze = on,
+                "verbose" => options.verbose = on,
+                "timing" => options.timing = on,
+                "summary" => options.summary = on,
+                // There are no costs, and no buffers to count.
+                "costs" | "buffers" | "wal" | "settings" | "generic_plan" | "memory" => {}
+                other => return Err(SqlError::syntax(format!("unrecognized EXPLAIN option \"{other}\""))),
             }
             if cursor.eat_token(&Token::RParen) {
                 break;
@@ -74,8 +93,8 @@ fn explain(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
             }
         }
     } else {
-        analyze = cursor.eat("ANALYZE");
-        cursor.eat("VERBOSE");
+        options.analyze = cursor.eat("ANALYZE");
+        options.verbose = cursor.eat("VERBOSE");
     }
     let rest = cursor.rest();
     if rest.is_empty() || cursor.is_word("EXPLAIN") {
@@ -84,29 +103,35 @@ fn explain(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
     let statement = parse_tokens(cursor.sql, rest)?;
     match statement {
         Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_) => {
-            Ok(Statement::Explain { analyze, statement: Box::new(statement) })
+            Ok(Statement::Explain { options, statement: Box::new(statement) })
         }
         _ => Err(SqlError::unsupported("EXPLAIN of a statement that reads or writes no table")),
     }
 }
 
-fn end_of_block(cursor: &mut Cursor<'_>) -> Result<(), SqlError> {
+fn rollback(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
+    let chain = end_of_block(cursor)?;
+    if !chain && cursor.eat("TO") {
+        return Ok(Statement::RollbackTo(session::savepoint(cursor)?));
+    }
+    Ok(Statement::Rollback { chain })
+}
+
+/// Whether it says AND CHAIN.
+fn end_of_block(cursor: &mut Cursor<'_>) -> Result<bool, SqlError> {
     if !cursor.eat("WORK") {
         cursor.eat("TRANSACTION");
     }
     if cursor.eat_all(&["AND", "NO", "CHAIN"]) {
-        return Ok(());
+        return Ok(false);
     }
-    if cursor.is_word("AND") {
-        return Err(SqlError::unsupported("AND CHAIN"));
-    }
-    if cursor.is_word("TO") {
-        return Err(SqlError::unsupported("a savepoint"));
+    if cursor.eat_all(&["AND", "CHAIN"]) {
+        return Ok(true);
     }
     if cursor.is_word("PREPARED") {
         return Err(SqlError::unsupported("a transaction prepared by its client"));
     }
-    Ok(())
+    Ok(false)
 }
 
 fn modes(cursor: &mut Cursor<'_>) -> Result<Begin, SqlError> {
@@ -137,7 +162,7 @@ fn modes(cursor: &mut Cursor<'_>) -> Result<Begin, SqlError> {
 }
 
 /// `application_name`, `spanner.read_only_staleness`, `TIME ZONE`.
-fn setting_name(cursor: &mut Cursor<'_>) -> Result<String, SqlError> {
+pub(super) fn setting_name(cursor: &mut Cursor<'_>) -> Result<String, SqlError> {
     if cursor.eat_all(&["TIME", "ZONE"]) {
         return Ok("timezone".into());
     }
@@ -162,17 +187,19 @@ fn set(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
         let begin = modes(cursor)?;
         let value = begin.read_only.map(|on| if on { "on" } else { "off" }.to_string());
         return Ok(match value {
-            Some(value) => Statement::Set { name: "default_transaction_read_only".into(), value: Some(value) },
+            Some(value) => {
+                Statement::Set { name: "default_transaction_read_only".into(), value: Some(value), local: false }
+            }
             None => Statement::SetTransaction(begin),
         });
     }
     if cursor.eat("TRANSACTION") {
         return Ok(Statement::SetTransaction(modes(cursor)?));
     }
-    if cursor.is_word("LOCAL") {
-        return Err(SqlError::unsupported("SET LOCAL"));
+    let local = cursor.eat("LOCAL");
+    if !local {
+        cursor.eat("SESSION");
     }
-    cursor.eat("SESSION");
     let name = setting_name(cursor)?;
     if name != "timezone" && !cursor.eat("TO") && !cursor.eat_token(&Token::Eq) {
         return Err(cursor.unexpected());
@@ -181,7 +208,7 @@ fn set(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
         cursor.eat_token(&Token::Eq);
     }
     if cursor.eat("DEFAULT") {
-        return Ok(Statement::Set { name, value: None });
+        return Ok(Statement::Set { name, value: None, local });
     }
     let mut values = Vec::new();
     loop {
@@ -198,7 +225,7 @@ fn set(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
             break;
         }
     }
-    Ok(Statement::Set { name, value: Some(values.join(", ")) })
+    Ok(Statement::Set { name, value: Some(values.join(", ")), local })
 }
 
 fn set_clock(cursor: &mut Cursor<'_>, node: Option<u64>) -> Result<Statement, SqlError> {

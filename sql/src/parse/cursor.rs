@@ -44,6 +44,19 @@ impl<'a> Cursor<'a> {
         matches!(self.peek(), Token::Word(found) if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(word))
     }
 
+    /// Whether the next tokens are these unquoted words.
+    pub(super) fn is_words(&mut self, words: &[&str]) -> bool {
+        let start = self.at;
+        let found = self.eat_all(words);
+        self.at = start;
+        found
+    }
+
+    /// Takes all that is left.
+    pub(super) fn take_all(&mut self) {
+        self.at = self.tokens.len();
+    }
+
     /// Takes a word if it is next.
     pub(super) fn eat(&mut self, word: &str) -> bool {
         let found = self.is_word(word);

@@ -10,8 +10,13 @@
 
 mod command;
 mod cursor;
+mod depth;
+mod fingerprint;
 mod index;
+mod session;
 mod time;
+
+use std::sync::Arc;
 
 use sqlparser::ast;
 use sqlparser::dialect::PostgreSqlDialect;
@@ -20,18 +25,14 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::SqlError;
+use crate::types::DataType;
 use cursor::Cursor;
+use depth::{check_depth, too_complex};
+use fingerprint::Fingerprint;
 pub use time::TimeExpr;
 
 /// The longest text of one request, in bytes.
 pub const SQL_BYTES_MAX: usize = 16 << 20;
-/// The most operators in one expression, and so about the depth of its tree: ANDs and ORs count once,
-/// others twice.
-const OPERATORS_MAX: usize = 400;
-/// The deepest nesting of parentheses, CASEs, NOTs and signs together. The parser's frames are big: a
-/// thread's stack of 2 MiB must hold so many of them even where they are not optimised.
-const NESTED_MAX: usize = 20;
-
 /// A parsed statement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Statement {
@@ -96,26 +97,64 @@ pub enum Statement {
     },
     /// EXPLAIN.
     Explain {
-        /// EXPLAIN ANALYZE.
-        analyze: bool,
+        /// How.
+        options: ExplainOptions,
         /// Of what.
         statement: Box<Statement>,
     },
     /// BEGIN, START TRANSACTION.
     Begin(Begin),
     /// COMMIT, END.
-    Commit,
+    Commit {
+        /// AND CHAIN: another block like this one begins at once.
+        chain: bool,
+    },
     /// ROLLBACK, ABORT.
-    Rollback,
+    Rollback {
+        /// AND CHAIN.
+        chain: bool,
+    },
+    /// SAVEPOINT.
+    Savepoint(String),
+    /// ROLLBACK TO SAVEPOINT.
+    RollbackTo(String),
+    /// RELEASE SAVEPOINT.
+    Release(String),
     /// SET TRANSACTION of a mode that changes nothing.
     SetTransaction(Begin),
-    /// SET, RESET.
+    /// SET.
     Set {
         /// The setting.
         name: String,
         /// `None` for its default.
         value: Option<String>,
+        /// SET LOCAL: until the end of the block.
+        local: bool,
     },
+    /// RESET name, or of all if none.
+    Reset(Option<String>),
+    /// DISCARD ALL, or PLANS, SEQUENCES, TEMP, of which a session keeps nothing.
+    Discard(&'static str),
+    /// PREPARE.
+    Prepare {
+        /// Its name.
+        name: String,
+        /// Of its first parameters, where it says so.
+        types: Vec<DataType>,
+        /// Its text, for the bound on what a session prepares.
+        text: String,
+        /// What it does.
+        statement: Box<Statement>,
+    },
+    /// EXECUTE.
+    Execute {
+        /// Of which prepared statement.
+        name: String,
+        /// Its parameters.
+        values: Vec<ast::Expr>,
+    },
+    /// DEALLOCATE name, or all if none.
+    Deallocate(Option<String>),
     /// SHOW.
     Show(Show),
     /// SET CLUSTER CLOCK, SET NODE n CLOCK.
@@ -129,6 +168,36 @@ pub enum Statement {
     CheckReplicas,
 }
 
+impl Statement {
+    /// Whether it is planned: it reads rows, or writes them.
+    pub fn is_query(&self) -> bool {
+        matches!(
+            self,
+            Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_)
+        )
+    }
+
+    /// Whether it may be run in a block that has failed.
+    pub fn ends_a_failure(&self) -> bool {
+        matches!(self, Statement::Commit { .. } | Statement::Rollback { .. } | Statement::RollbackTo(_))
+    }
+}
+
+/// The options of EXPLAIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExplainOptions {
+    /// ANALYZE: run it.
+    pub analyze: bool,
+    /// VERBOSE: where its keys are, too.
+    pub verbose: bool,
+    /// FORMAT JSON.
+    pub json: bool,
+    /// TIMING: how long it took.
+    pub timing: bool,
+    /// SUMMARY: how long planning took, also without ANALYZE.
+    pub summary: bool,
+}
+
 /// The modes of BEGIN.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Begin {
@@ -138,6 +207,8 @@ pub struct Begin {
     pub as_of: Option<TimeExpr>,
     /// A weaker isolation level was asked for.
     pub weaker: bool,
+    /// It said START TRANSACTION, as the tag will.
+    pub start: bool,
 }
 
 /// What SHOW shows.
@@ -182,8 +253,22 @@ pub enum Show {
     Setting(String),
 }
 
+/// A statement and what it has in common with others.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The statement.
+    pub statement: Statement,
+    /// Its text without its values.
+    pub fingerprint: Arc<str>,
+}
+
 /// Parses a text of any number of statements. Nothing of it is run if any of it is wrong.
 pub fn parse(sql: &str) -> Result<Vec<Statement>, SqlError> {
+    Ok(parse_all(sql)?.into_iter().map(|parsed| parsed.statement).collect())
+}
+
+/// As [`parse`], with the statements' fingerprints.
+pub fn parse_all(sql: &str) -> Result<Vec<Parsed>, SqlError> {
     if sql.len() > SQL_BYTES_MAX {
         return Err(SqlError::new("54000", format!("statement of {} bytes is too long", sql.len()))
             .detail(format!("A request has at most {SQL_BYTES_MAX} bytes.")));
@@ -195,19 +280,24 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>, SqlError> {
     })?;
     let mut statements = Vec::new();
     let mut current = Vec::new();
-    for token in tokens {
-        match token.token {
-            Token::Whitespace(_) | Token::EOF => {}
+    let mut fingerprint = Fingerprint::default();
+    let end = TokenWithSpan::new(Token::SemiColon, sqlparser::tokenizer::Span::empty());
+    for token in tokens.into_iter().chain([end]) {
+        match &token.token {
+            Token::EOF => {}
             Token::SemiColon => {
+                let fingerprint = fingerprint.finish().into();
                 if !current.is_empty() {
-                    statements.push(parse_tokens(sql, std::mem::take(&mut current))?);
+                    let statement = parse_tokens(sql, std::mem::take(&mut current))?;
+                    statements.push(Parsed { statement, fingerprint });
                 }
             }
-            _ => current.push(token),
+            blank @ Token::Whitespace(_) => fingerprint.add(blank),
+            other => {
+                fingerprint.add(other);
+                current.push(token);
+            }
         }
-    }
-    if !current.is_empty() {
-        statements.push(parse_tokens(sql, current)?);
     }
     Ok(statements)
 }
@@ -236,6 +326,13 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     let as_of = time::cut_as_of(sql, &mut tokens)?;
     index::storing(&mut tokens);
     index::hints(&mut tokens);
+    cut_key_locks(&mut tokens);
+    if matches!(&tokens[0].token, Token::Word(word) if word.quote_style.is_none() && word.keyword == Keyword::TABLE) {
+        // TABLE t is SELECT * FROM t.
+        let span = tokens[0].span;
+        let words = [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")];
+        tokens.splice(0..1, words.map(|token| TokenWithSpan::new(token, span)));
+    }
     if upsert && let Token::Word(word) = &mut tokens[0].token {
         word.value = "INSERT".into();
         word.keyword = Keyword::INSERT;
@@ -291,6 +388,25 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     }
 }
 
+/// `FOR NO KEY UPDATE` and `FOR KEY SHARE`, which `sqlparser` does not know, as what locks the same here: a
+/// lock is on a row, and does not tell its key from the rest of it.
+fn cut_key_locks(tokens: &mut Vec<TokenWithSpan>) {
+    let word = |token: Option<&TokenWithSpan>, wanted: &str| {
+        matches!(token.map(|token| &token.token), Some(Token::Word(found))
+            if found.quote_style.is_none() && found.value.eq_ignore_ascii_case(wanted))
+    };
+    let mut at = 0;
+    while at < tokens.len() {
+        let is = |offset: usize, wanted: &str| word(tokens.get(at + offset), wanted);
+        if is(0, "FOR") && is(1, "NO") && is(2, "KEY") && is(3, "UPDATE") {
+            tokens.drain(at + 1..at + 3);
+        } else if is(0, "FOR") && is(1, "KEY") && is(2, "SHARE") {
+            tokens.remove(at + 1);
+        }
+        at += 1;
+    }
+}
+
 /// The query of a `VALUES` list, from its tokens.
 fn parse_values(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Vec<ast::Expr>>, SqlError> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens);
@@ -320,6 +436,10 @@ pub fn object_name(name: &ast::ObjectName) -> Result<String, SqlError> {
     match parts.as_slice() {
         [name] => Ok(ident(name)),
         [schema, name] if ident(schema) == "public" => Ok(ident(name)),
+        // What may be read of it is found elsewhere: nothing can be made or changed there.
+        [schema, _] if crate::system::SCHEMAS.contains(&ident(schema).as_str()) => {
+            Err(SqlError::new("42501", format!("permission denied for schema {}", ident(schema))))
+        }
         [schema, _] => Err(SqlError::new("3F000", format!("schema \"{}\" does not exist", ident(schema)))),
         _ => Err(SqlError::unsupported("a reference to another database")),
     }
@@ -330,124 +450,16 @@ pub fn ident(ident: &ast::Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-/// What is open at one level of parentheses.
-#[derive(Default)]
-struct Level {
-    /// Operators of the expression so far: the parser puts each on top of what is left of it.
-    operators: usize,
-    /// CASEs without their END.
-    cases: usize,
-    /// NOTs and signs in a row: the parser recurses for each.
-    prefixes: usize,
-    /// Casts and tests in a row: each is a level of the tree above the one before.
-    postfixes: usize,
-    /// What the parenthesis itself counts: more in FROM, where the parser's frames are the biggest.
-    weight: usize,
-}
-
-/// 54001 if the tree of any expression would be too deep.
-fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
-    use Keyword as K;
-    let mut levels = vec![Level::default()];
-    let mut operators = 0;
-    let mut nested = 0;
-    let mut after_operand = false;
-    let mut after_from = false;
-    for token in tokens {
-        let top = levels.last_mut().expect("the outermost level is never popped");
-        let was_operand = std::mem::replace(&mut after_operand, false);
-        let was_from = std::mem::replace(&mut after_from, false);
-        match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => {
-                let weight = if was_from { 3 } else { 1 };
-                levels.push(Level { weight, ..Level::default() });
-                nested += weight;
-                after_from = was_from;
-            }
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                after_operand = true;
-                if levels.len() > 1
-                    && let Some(done) = levels.pop()
-                {
-                    operators -= done.operators;
-                    nested -= done.weight + 2 * done.cases + done.prefixes + done.postfixes;
-                }
-            }
-            Token::Comma => {
-                operators -= std::mem::take(&mut top.operators);
-                nested -= std::mem::take(&mut top.prefixes) + std::mem::take(&mut top.postfixes);
-            }
-            Token::Number(..)
-            | Token::SingleQuotedString(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::DollarQuotedString(_)
-            | Token::UnicodeStringLiteral(_)
-            | Token::HexStringLiteral(_)
-            | Token::NationalStringLiteral(_)
-            | Token::Placeholder(_)
-            | Token::Period => after_operand = true,
-            Token::Word(word) => match word.keyword {
-                K::CASE => {
-                    top.cases += 1;
-                    nested += 2;
-                }
-                K::END if top.cases > 0 => {
-                    top.cases -= 1;
-                    nested -= 2;
-                    after_operand = true;
-                }
-                K::NOT | K::INTERVAL | K::PRIOR | K::EXISTS | K::SELECT | K::EXPLAIN | K::ARRAY => {
-                    top.prefixes += 1;
-                    nested += 1;
-                }
-                K::AND | K::OR | K::WHEN | K::THEN | K::ELSE | K::FROM | K::WHERE => {
-                    after_from = word.keyword == K::FROM;
-                    nested -= std::mem::take(&mut top.prefixes) + std::mem::take(&mut top.postfixes);
-                    top.operators += 1;
-                    operators += 1;
-                }
-                K::JOIN => {
-                    after_from = true;
-                    top.operators += 1;
-                    operators += 1;
-                }
-                K::IS | K::IN | K::LIKE | K::ILIKE | K::BETWEEN | K::COLLATE | K::AT => {
-                    top.postfixes += 1;
-                    nested += 1;
-                }
-                K::UNION | K::EXCEPT | K::INTERSECT => {
-                    top.prefixes += 1;
-                    nested += 1;
-                }
-                _ => after_operand = true,
-            },
-            Token::DoubleColon => {
-                top.postfixes += 1;
-                nested += 1;
-            }
-            _ if was_operand => {
-                // Twice: ANDs and ORs become one flat list, these do not.
-                nested -= std::mem::take(&mut top.postfixes);
-                top.operators += 2;
-                operators += 2;
-            }
-            _ => {
-                top.prefixes += 1;
-                nested += 1;
-            }
+/// The text that some tokens were cut from.
+fn text_of(sql: &str, tokens: &[TokenWithSpan]) -> String {
+    let chars = |at: Location| position(sql, at).map_or(0, |at| at as usize - 1);
+    match (tokens.first(), tokens.last()) {
+        (Some(first), Some(last)) => {
+            let (from, to) = (chars(first.span.start), chars(last.span.end));
+            sql.chars().skip(from).take(to.saturating_sub(from)).collect()
         }
-        if operators > OPERATORS_MAX || nested > NESTED_MAX {
-            return Err(too_complex());
-        }
+        _ => String::new(),
     }
-    Ok(())
-}
-
-fn too_complex() -> SqlError {
-    SqlError::new("54001", "statement is too complex").detail(format!(
-        "An expression has at most {} operators, {OPERATORS_MAX} ANDs and ORs, and {NESTED_MAX} levels of nesting.",
-        OPERATORS_MAX / 2
-    ))
 }
 
 /// The 1-based character that a location names.

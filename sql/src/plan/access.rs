@@ -197,6 +197,10 @@ impl Access {
     /// Whether reading the spans in key order, or in reverse, gives rows in the order of these
     /// columns of the table: `Some(reverse)` if so.
     pub fn gives_order(&self, layout: &Layout, order: &[(usize, SortKey)]) -> Option<bool> {
+        // Rows that are computed come in no order.
+        if layout.order().next().is_none() {
+            return None;
+        }
         let parts: Vec<_> = layout.order().collect();
         let fixed = |position: usize| match self {
             Access::Full => false,

@@ -7,11 +7,12 @@ pub mod access;
 mod dml;
 pub mod index;
 mod select;
+mod values;
 
 use std::sync::Arc;
 
 use sqlparser::ast;
-use txn::LockMode;
+use txn::{LockMode, LockPolicy};
 
 use crate::SqlError;
 use crate::catalog::{Catalog, Table, undefined_table};
@@ -21,6 +22,7 @@ use crate::expr::bind::ScopeColumn;
 use crate::expr::{Binder, Expr, Params, Scope};
 use crate::parse::{Statement, ident, object_name};
 use crate::sink::ColumnInfo;
+use crate::system::{self, SystemTable};
 use crate::types::DataType;
 use access::Access;
 use index::{HINT, IndexUse, Maintained, Wishes};
@@ -36,8 +38,10 @@ pub struct Planned {
     pub columns: Vec<ColumnInfo>,
     /// The catalog's version that it was planned with.
     pub version: u64,
-    /// The table, if any.
+    /// The table, if any, and if it is one of the catalog.
     pub table: Option<Arc<Table>>,
+    /// The table whose rows are computed, if it reads one.
+    pub system: Option<&'static SystemTable>,
 }
 
 /// What to do.
@@ -97,6 +101,8 @@ pub struct SortKey {
 pub struct SelectPlan {
     /// Where the rows come from; without it, one row of no columns.
     pub scan: Option<Scan>,
+    /// VALUES: rows of constants instead.
+    pub values: Option<Vec<Vec<Expr>>>,
     /// WHERE, if there is no table.
     pub filter: Option<Expr>,
     /// GROUP BY and aggregates.
@@ -115,6 +121,8 @@ pub struct SelectPlan {
     pub offset: Option<Expr>,
     /// FOR SHARE, FOR UPDATE.
     pub lock: Option<LockMode>,
+    /// NOWAIT, SKIP LOCKED.
+    pub policy: LockPolicy,
 }
 
 /// What INSERT does with a row whose key is there.
@@ -198,7 +206,11 @@ impl Plan {
 
 /// Plans a SELECT, INSERT, UPDATE or DELETE. Panics for any other statement.
 pub fn plan(statement: &Statement, catalog: &Catalog) -> Result<Planned, SqlError> {
-    let mut params = Params::default();
+    plan_with(statement, catalog, Params::default())
+}
+
+/// As [`plan()`], with parameters of which some have a type already.
+pub fn plan_with(statement: &Statement, catalog: &Catalog, mut params: Params) -> Result<Planned, SqlError> {
     let (plan, columns, table) = match statement {
         Statement::Select { query, .. } => select::plan(query, catalog, &mut params)?,
         Statement::Insert { insert, upsert } => dml::insert(insert, *upsert, catalog, &mut params)?,
@@ -206,7 +218,13 @@ pub fn plan(statement: &Statement, catalog: &Catalog) -> Result<Planned, SqlErro
         Statement::Delete(delete) => dml::delete(delete, catalog, &mut params)?,
         other => panic!("planned {other:?}"),
     };
-    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, table })
+    let system = table.as_deref().and_then(system::of);
+    if let Some(system) = system.filter(|_| plan.writes()) {
+        return Err(system.refuse());
+    }
+    // A system table can be neither dropped nor made.
+    let table = table.filter(|_| system.is_none());
+    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, table, system })
 }
 
 /// The columns of a table, as an expression sees them.
@@ -268,6 +286,13 @@ fn index_hint(from: &ast::TableWithJoins) -> Option<String> {
 }
 
 fn find_table(name: &ast::ObjectName, catalog: &Catalog) -> Result<Arc<Table>, SqlError> {
+    if let [ast::ObjectNamePart::Identifier(schema), ast::ObjectNamePart::Identifier(name)] = name.0.as_slice()
+        && system::SCHEMAS.contains(&ident(schema).as_str())
+    {
+        let (schema, name) = (ident(schema), ident(name));
+        let found = system::find(&schema, &name).map(SystemTable::table);
+        return found.ok_or_else(|| undefined_table(&format!("{schema}.{name}")));
+    }
     let mut name = object_name(name)?;
     if let Some(at) = name.find(HINT) {
         name.truncate(at);

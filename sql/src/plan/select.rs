@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sqlparser::ast;
-use txn::LockMode;
+use txn::{LockMode, LockPolicy};
 
 use super::index::{self, Wishes};
-use super::{Grouping, Plan, SelectPlan, SortKey, condition, index_hint, projection, single_table, table_scope};
+use super::{Grouping, Plan, SelectPlan, SortKey, condition, index_hint, projection, single_table, table_scope, values};
 use crate::SqlError;
 use crate::catalog::{Catalog, Table};
 use crate::expr::aggregate::{self, Aggregate};
@@ -40,7 +40,10 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
     let select = match &**body {
         ast::SetExpr::Select(select) => select,
         ast::SetExpr::SetOperation { op, .. } => return Err(SqlError::unsupported(op)),
-        ast::SetExpr::Values(_) => return Err(SqlError::unsupported("VALUES outside INSERT")),
+        ast::SetExpr::Values(list) => {
+            let (plan, columns) = values::plan(list, query, params)?;
+            return Ok((Plan::Select(Box::new(plan)), columns, None));
+        }
         ast::SetExpr::Query(_) => return Err(SqlError::unsupported("a query in parentheses")),
         _ => return Err(SqlError::unsupported("this kind of query")),
     };
@@ -95,7 +98,7 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
         None
     };
 
-    let lock = lock_mode(locks, alias.as_deref())?;
+    let (lock, policy) = lock_mode(locks, alias.as_deref())?;
     if lock.is_some() && (grouped || select.distinct.is_some()) {
         return Err(SqlError::unsupported("FOR UPDATE or FOR SHARE with DISTINCT, GROUP BY or an aggregate"));
     }
@@ -112,7 +115,14 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
         let order = order.filter(|_| grouping.is_none());
         // A row that is locked is read, too.
         let needed = lock.is_none().then(|| needed(&project, grouping.as_ref()));
-        let hint = index_hint(from);
+        let mut hint = index_hint(from);
+        if policy == LockPolicy::Skip {
+            // A row is looked at again once it is locked: an index's entry could be of another state of it.
+            if hint.is_some() {
+                return Err(SqlError::unsupported("an index hint with SKIP LOCKED"));
+            }
+            hint = Some(format!("{}_pkey", table.name));
+        }
         let wishes = Wishes { hint: hint.as_deref(), needed, order: order.as_deref(), limited: limit.is_some() };
         let chosen = index::choose(table, parts, &wishes)?;
         if chosen.ordered {
@@ -121,7 +131,9 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
         scan = Some(chosen.scan);
     }
     let distinct = select.distinct.is_some();
-    let plan = SelectPlan { scan, filter, grouping, project, visible, distinct, sort, limit, offset, lock };
+    let values = None;
+    let plan =
+        SelectPlan { scan, values, filter, grouping, project, visible, distinct, sort, limit, offset, lock, policy };
     Ok((Plan::Select(Box::new(plan)), columns, table))
 }
 
@@ -206,7 +218,7 @@ fn list_position(expr: &ast::Expr, columns: &[ColumnInfo], clause: &str) -> Resu
     }
 }
 
-fn order(
+pub(super) fn order(
     order_by: &ast::OrderBy,
     distinct: bool,
     columns: &[ColumnInfo],
@@ -292,14 +304,16 @@ fn group_key(
     Ok(bound.resolve(params)?.0)
 }
 
-fn lock_mode(locks: &[ast::LockClause], alias: Option<&str>) -> Result<Option<LockMode>, SqlError> {
+fn lock_mode(locks: &[ast::LockClause], alias: Option<&str>) -> Result<(Option<LockMode>, LockPolicy), SqlError> {
     let mut mode = None;
+    let mut policy = LockPolicy::Wait;
     for ast::LockClause { lock_type, of, nonblock } in locks {
-        match nonblock {
-            None => {}
-            Some(ast::NonBlock::Nowait) => return Err(SqlError::unsupported("NOWAIT")),
-            Some(ast::NonBlock::SkipLocked) => return Err(SqlError::unsupported("SKIP LOCKED")),
-        }
+        // Of several clauses on one table the strictest counts.
+        policy = match (nonblock, policy) {
+            (Some(ast::NonBlock::Nowait), _) => LockPolicy::NoWait,
+            (Some(ast::NonBlock::SkipLocked), LockPolicy::Wait) => LockPolicy::Skip,
+            (_, known) => known,
+        };
         if let Some(of) = of {
             let name = crate::parse::object_name(of)?;
             if alias != Some(name.as_str()) {
@@ -315,10 +329,10 @@ fn lock_mode(locks: &[ast::LockClause], alias: Option<&str>) -> Result<Option<Lo
         };
         mode = mode.max(Some(asked));
     }
-    Ok(mode)
+    Ok((mode, policy))
 }
 
-fn limits(
+pub(super) fn limits(
     clause: &Option<ast::LimitClause>,
     fetch: &Option<ast::Fetch>,
     params: &mut Params,

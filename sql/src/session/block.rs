@@ -1,9 +1,11 @@
-//! Transaction blocks: BEGIN, COMMIT, ROLLBACK.
+//! Transaction blocks: BEGIN, COMMIT, ROLLBACK, and the next one by AND CHAIN.
 
 use std::sync::{Arc, OnceLock};
 
 use truetime::Timestamp;
 
+use super::run::tag;
+use super::savepoint::{Failed, Savepoints};
 use super::touched::Touched;
 use super::{Session, SessionState};
 use crate::SqlError;
@@ -21,7 +23,7 @@ pub(super) enum Block<E: Engine> {
     Idle,
     Open(Open<E>),
     ReadOnly(ReadOnly),
-    Failed,
+    Failed(Failed<E>),
 }
 
 pub(super) struct Open<E: Engine> {
@@ -30,6 +32,7 @@ pub(super) struct Open<E: Engine> {
     pub(super) now: Timestamp,
     /// The tables it touched: they must still be there when it commits.
     pub(super) touched: Touched,
+    pub(super) savepoints: Savepoints,
 }
 
 impl<E: Engine> std::fmt::Debug for Open<E> {
@@ -45,6 +48,13 @@ pub(super) struct ReadOnly {
     pub(super) now: Timestamp,
     /// The tables as of its timestamp, once a statement had to read them.
     pub(super) catalog: OnceLock<Arc<Catalog>>,
+    pub(super) savepoints: Savepoints,
+}
+
+impl ReadOnly {
+    pub(super) fn new(bound: ReadBound, now: Timestamp) -> ReadOnly {
+        ReadOnly { bound, now, catalog: OnceLock::new(), savepoints: Vec::new() }
+    }
 }
 
 /// 25P02.
@@ -63,7 +73,7 @@ impl<E: Engine> Block<E> {
                     _ => None,
                 },
             },
-            Block::Failed => SessionState::Failed,
+            Block::Failed(_) => SessionState::Failed,
         }
     }
 
@@ -71,11 +81,11 @@ impl<E: Engine> Block<E> {
     pub(super) async fn abandon(&mut self) -> bool {
         match std::mem::replace(self, Block::Idle) {
             Block::Idle => false,
-            Block::Open(open) => {
+            Block::Open(open) | Block::Failed(Failed::Open(open)) => {
                 open.txn.rollback().await;
                 true
             }
-            Block::ReadOnly(_) | Block::Failed => true,
+            Block::ReadOnly(_) | Block::Failed(_) => true,
         }
     }
 }
@@ -95,9 +105,9 @@ impl<E: Engine> Session<E> {
     }
 
     pub(super) fn begin<S: Sink>(&mut self, begin: &Begin, sink: &mut S) -> Result<Completion, SqlError> {
-        let done = Completion { tag: "BEGIN".into(), ..Completion::default() };
+        let done = tag(if begin.start { "START TRANSACTION" } else { "BEGIN" });
         match self.block {
-            Block::Failed => return Err(aborted()),
+            Block::Failed(_) => return Err(aborted()),
             Block::Open(_) | Block::ReadOnly(_) => {
                 sink.notice(Notice::warning("25001", "there is already a transaction in progress"));
                 return Ok(done);
@@ -114,23 +124,76 @@ impl<E: Engine> Session<E> {
             return Err(SqlError::new("25006", "cannot begin a read-write transaction while read_timestamp is set")
                 .hint("SET read_timestamp = DEFAULT brings the session back to the present."));
         }
+        self.began = begin.clone();
         if read_only {
             let bound = match time {
                 Some(time) => ReadBound::At(self.timestamp(time)?),
                 None => ReadBound::Strong,
             };
-            self.block = Block::ReadOnly(ReadOnly { bound, now, catalog: OnceLock::new() });
+            self.block = Block::ReadOnly(ReadOnly::new(bound, now));
         } else {
-            self.block = Block::Open(Open { txn: self.db.engine().begin(None), now, touched: Touched::default() });
+            let (txn, touched, savepoints) = (self.db.engine().begin(None), Touched::default(), Vec::new());
+            self.block = Block::Open(Open { txn, now, touched, savepoints });
         }
         Ok(done)
     }
 
-    pub(super) async fn commit<S: Sink>(&mut self, sink: &mut S) -> Result<Completion, SqlError> {
-        let mut done = Completion { tag: "COMMIT".into(), ..Completion::default() };
+    /// SET TRANSACTION: of a block that has not read yet.
+    pub(super) fn set_transaction<S: Sink>(&mut self, modes: &Begin, sink: &mut S) -> Result<Completion, SqlError> {
+        let pristine = match &self.block {
+            Block::Open(open) => open.touched.is_empty() && open.savepoints.is_empty(),
+            _ => false,
+        };
+        match (&self.block, modes.read_only) {
+            (Block::Idle, _) => {
+                sink.notice(Notice::warning("25P01", "SET TRANSACTION can only be used in transaction blocks"));
+            }
+            (Block::Open(_), Some(true)) if pristine => {
+                // Nothing was asked of its transaction, so that no group knows of it.
+                self.block = Block::Idle;
+                self.begin(&Begin { read_only: Some(true), ..modes.clone() }, sink)?;
+            }
+            (Block::Open(_), Some(true)) => {
+                return Err(SqlError::unsupported("SET TRANSACTION READ ONLY after a statement of the block"));
+            }
+            (Block::ReadOnly(_), Some(false)) => {
+                return Err(SqlError::new("25001", "transaction read-write mode must be set before any query"));
+            }
+            _ => {}
+        }
+        Ok(tag("SET"))
+    }
+
+    /// AND CHAIN: 25P01 outside of a block.
+    fn may_chain(&self, what: &str, chain: bool) -> Result<(), SqlError> {
+        match self.block {
+            Block::Idle if chain => {
+                Err(SqlError::new("25P01", format!("{what} AND CHAIN can only be used in transaction blocks")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn commit<S: Sink>(&mut self, chain: bool, sink: &mut S) -> Result<Completion, SqlError> {
+        self.may_chain("COMMIT", chain)?;
+        let result = self.commit_block(sink).await;
+        let committed = result.as_ref().is_ok_and(|done| done.tag == "COMMIT");
+        self.scope.end(&mut self.settings, committed);
+        if chain && result.is_ok() {
+            self.begin(&self.began.clone(), sink)?;
+        }
+        result
+    }
+
+    async fn commit_block<S: Sink>(&mut self, sink: &mut S) -> Result<Completion, SqlError> {
+        let mut done = tag("COMMIT");
         match std::mem::replace(&mut self.block, Block::Idle) {
             Block::Idle => sink.notice(Notice::warning("25P01", "there is no transaction in progress")),
-            Block::Failed => done.tag = "ROLLBACK".into(),
+            Block::Failed(failed) => {
+                self.block = Block::Failed(failed);
+                self.block.abandon().await;
+                done.tag = "ROLLBACK".into();
+            }
             Block::ReadOnly(block) => {
                 if let ReadBound::At(at) = block.bound {
                     done.read_ts = Some(at);
@@ -147,7 +210,7 @@ impl<E: Engine> Session<E> {
                 };
                 match open.txn.commit(deadline).await {
                     Ok(info) => {
-                        self.last_commit = Some(info.clone());
+                        self.committed(&info);
                         done.commit = Some(info);
                     }
                     Err(err) => return Err(err.into()),
@@ -157,10 +220,15 @@ impl<E: Engine> Session<E> {
         Ok(done)
     }
 
-    pub(super) async fn rollback<S: Sink>(&mut self, sink: &mut S) -> Completion {
+    pub(super) async fn rollback<S: Sink>(&mut self, chain: bool, sink: &mut S) -> Result<Completion, SqlError> {
+        self.may_chain("ROLLBACK", chain)?;
         if !self.block.abandon().await {
             sink.notice(Notice::warning("25P01", "there is no transaction in progress"));
         }
-        Completion { tag: "ROLLBACK".into(), ..Completion::default() }
+        self.scope.end(&mut self.settings, false);
+        if chain {
+            self.begin(&self.began.clone(), sink)?;
+        }
+        Ok(tag("ROLLBACK"))
     }
 }

@@ -11,8 +11,9 @@ use crate::SqlError;
 use crate::catalog::{self, Catalog};
 use crate::engine::{Engine, ReadBound};
 use crate::jobs::{self, JobOptions};
-use crate::parse::Statement;
+use crate::parse::{Parsed, Statement};
 use crate::plan::Planned;
+use crate::system::Statistics;
 
 /// The most texts whose plans are kept.
 const PLANS_MAX: usize = 1024;
@@ -37,6 +38,7 @@ struct Shared<E> {
     catalog: Mutex<Option<Arc<Catalog>>>,
     jobs: JobOptions,
     plans: Mutex<PlanCache>,
+    statistics: Statistics,
 }
 
 /// A parsed text of one statement, and its plan once there is one.
@@ -44,6 +46,20 @@ struct Shared<E> {
 pub(super) struct Cached {
     pub(super) statement: Arc<Statement>,
     pub(super) planned: Option<Arc<Planned>>,
+    /// Its text without its values; empty for a part of another statement.
+    pub(super) fingerprint: Arc<str>,
+}
+
+impl Cached {
+    /// One that is not planned yet.
+    pub(super) fn new(parsed: Parsed) -> Cached {
+        Cached { statement: Arc::new(parsed.statement), planned: None, fingerprint: parsed.fingerprint }
+    }
+
+    /// A statement within another one.
+    pub(super) fn inner(statement: &Statement) -> Cached {
+        Cached { statement: Arc::new(statement.clone()), planned: None, fingerprint: Arc::from("") }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +82,7 @@ impl<E: Engine> Database<E> {
     /// The same, with settings of its own for schema changes.
     pub fn with_jobs(engine: E, jobs: JobOptions) -> Database<E> {
         let (catalog, plans) = (Mutex::new(None), Mutex::new(PlanCache::default()));
-        Database { shared: Arc::new(Shared { engine, catalog, jobs, plans }) }
+        Database { shared: Arc::new(Shared { engine, catalog, jobs, plans, statistics: Statistics::default() }) }
     }
 
     /// How schema changes are done.
@@ -88,6 +104,11 @@ impl<E: Engine> Database<E> {
     /// The engine.
     pub fn engine(&self) -> &E {
         &self.shared.engine
+    }
+
+    /// What it remembers of its work.
+    pub fn statistics(&self) -> &Statistics {
+        &self.shared.statistics
     }
 
     /// Reads the catalog anew. To be called about every half second, so that statements find it

@@ -7,6 +7,7 @@ use truetime::Timestamp;
 use super::Session;
 use super::block::{Block, ReadOnly, aborted};
 use super::database::Cached;
+use super::timeout::{Deadline, in_time};
 use super::touched::Touched;
 use crate::SqlError;
 use crate::catalog::{CATALOG_LEASE_NS, Catalog};
@@ -34,54 +35,43 @@ pub(super) struct Ran {
 
 impl<E: Engine> Session<E> {
     /// Runs a statement; answers the plan that it used, for the cache.
-    pub(super) async fn statement<S: Sink>(
+    pub(super) async fn dispatch<S: Sink>(
         &mut self,
         cached: &Cached,
         params: &[Datum],
         sink: &mut S,
     ) -> Result<Option<Arc<Planned>>, SqlError> {
         let statement = &*cached.statement;
-        if matches!(self.block, Block::Failed) && !matches!(statement, Statement::Commit | Statement::Rollback) {
+        self.deadline = Deadline::of(self.db.engine(), self.settings.timeout_ns("statement_timeout"));
+        if matches!(self.block, Block::Failed(_)) && !statement.ends_a_failure() {
             return Err(aborted());
         }
-        let plannable = matches!(
-            statement,
-            Statement::Select { .. }
-                | Statement::Insert { .. }
-                | Statement::Update(_)
-                | Statement::Delete(_)
-                | Statement::Explain { .. }
-        );
+        let plannable = statement.is_query() || matches!(statement, Statement::Explain { .. });
         if !plannable && !params.is_empty() {
             return Err(SqlError::new("08P01", "the statement takes no parameters"));
         }
         let completion = match statement {
             Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_) => {
-                let (planned, ran) = self.plan_and_run(cached, params, Some(&mut *sink)).await?;
-                sink.complete(Completion {
-                    tag: short::tag(&planned.plan, &ran.counts),
-                    commit: ran.commit,
-                    read_ts: ran.read_ts,
-                    elapsed_ns: 0,
-                });
-                return Ok(Some(planned));
+                return self.query(cached, params, sink).await.map(Some);
             }
-            Statement::Explain { analyze, statement } => self.explain(*analyze, statement, params, sink).await?,
+            Statement::Explain { options, statement } => self.explain(*options, statement, params, sink).await?,
             Statement::Begin(begin) => self.begin(begin, sink)?,
-            Statement::Commit => self.commit(sink).await?,
-            Statement::Rollback => self.rollback(sink).await,
-            Statement::SetTransaction(begin) => {
-                if begin.read_only == Some(true) && !matches!(self.block, Block::ReadOnly(_)) {
-                    return Err(SqlError::unsupported("SET TRANSACTION READ ONLY").hint("Use BEGIN READ ONLY."));
-                }
-                if begin.read_only == Some(false) && matches!(self.block, Block::ReadOnly(_)) {
-                    return Err(SqlError::new("25001", "transaction read-write mode must be set before any query"));
-                }
-                tag("SET")
+            Statement::Commit { chain } => self.commit(*chain, sink).await?,
+            Statement::Rollback { chain } => self.rollback(*chain, sink).await?,
+            Statement::Savepoint(name) => self.savepoint(name)?,
+            Statement::RollbackTo(name) => self.rollback_to(name).await?,
+            Statement::Release(name) => self.release(name)?,
+            Statement::SetTransaction(modes) => self.set_transaction(modes, sink)?,
+            Statement::Set { name, value, local } => self.set(name, value.as_deref(), *local, sink)?,
+            Statement::Reset(name) => self.reset(name.as_deref())?,
+            Statement::Discard(what) => self.discard(what)?,
+            Statement::Deallocate(name) => self.deallocate(name.as_deref())?,
+            Statement::Prepare { name, types, text, statement } => {
+                self.prepare_sql(name, types, text, statement).await?
             }
-            Statement::Set { name, value } => {
-                self.settings.set(name, value.as_deref())?;
-                tag("SET")
+            Statement::Execute { name, values } => {
+                self.execute_sql(name, values, sink).await?;
+                return Ok(None);
             }
             Statement::CreateTable(create) => {
                 self.outside_block("CREATE TABLE")?;
@@ -132,6 +122,24 @@ impl<E: Engine> Session<E> {
         Ok(None)
     }
 
+    /// Plans and runs a SELECT, INSERT, UPDATE or DELETE.
+    pub(super) async fn query<S: Sink>(
+        &mut self,
+        cached: &Cached,
+        params: &[Datum],
+        sink: &mut S,
+    ) -> Result<Arc<Planned>, SqlError> {
+        let (planned, ran) = self.plan_and_run(cached, params, Some(&mut *sink)).await?;
+        self.tally.rows = ran.counts.rows;
+        sink.complete(Completion {
+            tag: short::tag(&planned.plan, &ran.counts),
+            commit: ran.commit,
+            read_ts: ran.read_ts,
+            elapsed_ns: 0,
+        });
+        Ok(planned)
+    }
+
     pub(super) fn outside_block(&self, what: &str) -> Result<(), SqlError> {
         match self.block {
             Block::Idle => self.refuse_writes(what),
@@ -155,7 +163,7 @@ impl<E: Engine> Session<E> {
         let mut done = tag(what);
         match change {
             Change::Done(info) => {
-                self.last_commit = Some(info.clone());
+                self.committed(&info);
                 done.commit = Some(info);
             }
             Change::Nothing(sqlstate, message) => sink.notice(Notice::info(sqlstate, message)),
@@ -164,7 +172,7 @@ impl<E: Engine> Session<E> {
     }
 
     /// When a statement reads, if not now.
-    fn read_time(&self, statement: &Statement) -> Result<Option<Timestamp>, SqlError> {
+    pub(super) fn read_time(&self, statement: &Statement) -> Result<Option<Timestamp>, SqlError> {
         let own: Option<TimeExpr> = match statement {
             Statement::Select { as_of, .. } => *as_of,
             _ => None,
@@ -227,7 +235,7 @@ impl<E: Engine> Session<E> {
         mut sink: Option<&mut S>,
     ) -> Result<(Arc<Planned>, Ran), SqlError> {
         for _ in 0..ATTEMPTS_MAX {
-            let (planned, valid_until) = self.plan(cached).await?;
+            let (planned, valid_until) = in_time(self.db.engine(), self.deadline, self.plan(cached)).await?;
             let run = self.run_plan(&cached.statement, (&planned, valid_until), params, sink.as_deref_mut());
             if let Some(ran) = run.await? {
                 return Ok((planned, ran));
@@ -247,6 +255,9 @@ impl<E: Engine> Session<E> {
         sink: Option<&mut S>,
     ) -> Result<Option<Ran>, SqlError> {
         let params = convert_params(&planned.params, params)?;
+        if let Some(system) = planned.system {
+            return self.run_system(planned, system, &params, sink).await.map(Some);
+        }
         let writes = planned.plan.writes();
         let what = verb(&planned.plan);
         let at = self.read_time(statement)?;
@@ -258,8 +269,10 @@ impl<E: Engine> Session<E> {
             let context = EvalContext { params: &params, now: open.now };
             let before = open.txn.lock_wait_ns();
             let mut output = stream(sink, &planned.columns);
+            open.txn.set_lock_timeout(self.settings.timeout_ns("lock_timeout"));
             let mut reader: Reader<'_, E> = Reader::Txn(&mut open.txn);
-            let counts = short::run(&planned.plan, &context, &mut reader, &mut output).await?;
+            let work = short::run(&planned.plan, &context, &mut reader, &mut output);
+            let counts = in_time(&engine, self.deadline, work).await?;
             output.finish().await?;
             let lock_wait_ns = open.txn.lock_wait_ns() - before;
             return Ok(Some(Ran { counts, commit: None, read_ts: None, lock_wait_ns }));
@@ -284,7 +297,8 @@ impl<E: Engine> Session<E> {
         let context = EvalContext { params: &params, now };
         let mut output = stream(sink, &planned.columns);
         let mut reader: Reader<'_, E> = Reader::Snapshot { engine: &engine, bound, valid_until };
-        let counts = match short::run(&planned.plan, &context, &mut reader, &mut output).await {
+        let work = short::run(&planned.plan, &context, &mut reader, &mut output);
+        let counts = match in_time(&engine, self.deadline, work).await {
             Err(Failure::Stale) => return Ok(None),
             counts => counts?,
         };
@@ -318,12 +332,15 @@ impl<E: Engine> Session<E> {
             priority = Some(txn.priority());
             let context = EvalContext { params, now: engine.now().latest };
             let mut output = if sink.is_some() { Output::<S>::buffer() } else { Output::Discard };
+            txn.set_lock_timeout(self.settings.timeout_ns("lock_timeout"));
             let mut reader: Reader<'_, E> = Reader::Txn(&mut txn);
-            let counts = match short::run(&planned.plan, &context, &mut reader, &mut output).await {
+            let work = short::run(&planned.plan, &context, &mut reader, &mut output);
+            let counts = match in_time(&engine, self.deadline, work).await {
                 Ok(counts) => counts,
                 Err(failure) => {
                     txn.rollback().await;
                     if failure.is_retryable() && attempt < ATTEMPTS_MAX {
+                        self.tally.retries += 1;
                         continue;
                     }
                     return Err(failure.into());
@@ -343,10 +360,13 @@ impl<E: Engine> Session<E> {
             let lock_wait_ns = txn.lock_wait_ns();
             let info = match txn.commit(deadline).await {
                 Ok(info) => info,
-                Err(txn::client::ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => continue,
+                Err(txn::client::ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {
+                    self.tally.retries += 1;
+                    continue;
+                }
                 Err(err) => return Err(err.into()),
             };
-            self.last_commit = Some(info.clone());
+            self.committed(&info);
             if let Some(sink) = sink
                 && !planned.columns.is_empty()
             {
@@ -394,7 +414,7 @@ pub(super) fn tag(tag: &str) -> Completion {
     Completion { tag: tag.into(), ..Completion::default() }
 }
 
-fn stream<'a, S: Sink>(sink: Option<&'a mut S>, columns: &[ColumnInfo]) -> Output<'a, S> {
+pub(super) fn stream<'a, S: Sink>(sink: Option<&'a mut S>, columns: &[ColumnInfo]) -> Output<'a, S> {
     match sink {
         Some(sink) => Output::Stream { sink, columns: Some(columns.to_vec()) },
         None => Output::Discard,
@@ -418,7 +438,7 @@ fn verb(plan: &Plan) -> &'static str {
 
 /// The parameters as the plan wants them: 08P01 for a wrong number, 42804 for a wrong type, 22P02 for
 /// a text that is no value of the type.
-fn convert_params(types: &[DataType], given: &[Datum]) -> Result<Vec<Datum>, SqlError> {
+pub(super) fn convert_params(types: &[DataType], given: &[Datum]) -> Result<Vec<Datum>, SqlError> {
     if types.len() != given.len() {
         return Err(SqlError::new(
             "08P01",

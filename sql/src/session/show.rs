@@ -7,8 +7,9 @@ use crate::SqlError;
 use crate::catalog::undefined_table;
 use crate::engine::{AdminCommand, Engine, ReadBound};
 use crate::parse::Show;
+use crate::settings::Settings;
 use crate::show;
-use crate::sink::{ColumnInfo, Completion, Sink};
+use crate::sink::{ColumnInfo, Completion, Notice, Sink};
 use crate::types::{DataType, Datum};
 
 fn timestamp_column(name: &str) -> Vec<ColumnInfo> {
@@ -30,6 +31,37 @@ pub(super) fn static_columns(what: &Show) -> Vec<ColumnInfo> {
 }
 
 impl<E: Engine> Session<E> {
+    /// SET, and SET LOCAL.
+    pub(super) fn set<S: Sink>(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        local: bool,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let in_block = !matches!(self.block, Block::Idle);
+        if local && !in_block {
+            sink.notice(Notice::warning("25P01", "SET LOCAL can only be used in transaction blocks"));
+            self.settings.clone().set(name, value)?;
+        } else {
+            self.scope.set(&mut self.settings, in_block, local, |settings| settings.set(name, value))?;
+        }
+        Ok(tag("SET"))
+    }
+
+    /// RESET.
+    pub(super) fn reset(&mut self, name: Option<&str>) -> Result<Completion, SqlError> {
+        let in_block = !matches!(self.block, Block::Idle);
+        self.scope.set(&mut self.settings, in_block, false, |settings| match name {
+            Some(name) => settings.set(name, None),
+            None => {
+                *settings = Settings::default();
+                Ok(())
+            }
+        })?;
+        Ok(tag("RESET"))
+    }
+
     pub(super) async fn show<S: Sink>(&mut self, what: &Show, sink: &mut S) -> Result<Completion, SqlError> {
         let command = match what {
             Show::Nodes => AdminCommand::ShowNodes,

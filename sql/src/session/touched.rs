@@ -22,6 +22,10 @@ pub(super) struct Touched {
 }
 
 impl Touched {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
     /// A statement was planned with this descriptor, out of a catalog that holds until then.
     pub(super) fn add(&mut self, table: &Arc<Table>, valid_until: Timestamp) {
         match self.tables.iter_mut().find(|(known, _)| Arc::ptr_eq(known, table) || known == table) {

@@ -89,10 +89,14 @@ pub(super) async fn run<E: Engine, S: Sink>(
     let blind = plan.indexes.is_empty()
         && matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() == table.columns.len());
     let mut known: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
-    let mut scanned = 0;
+    let (mut scanned, mut bytes) = (0, 0);
+    let mut count_read = |there: &BTreeMap<Key, txn::Value>| {
+        scanned += there.len() as u64;
+        bytes += there.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
+    };
     if !blind {
         let there = read_keys(rows.iter().map(|(key, _)| key.clone()), reader).await?;
-        scanned += there.len() as u64;
+        count_read(&there);
         for (key, value) in there {
             let row = row::decode_row(table, &key, &value)?;
             known.insert(key, row);
@@ -105,7 +109,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
             owners.extend(writer.conflict(index, row)?.filter(|owner| !known.contains_key(owner)));
         }
         let there = read_keys(owners.into_iter(), reader).await?;
-        scanned += there.len() as u64;
+        count_read(&there);
         for (key, value) in there {
             let row = row::decode_row(table, &key, &value)?;
             known.insert(key, row);
@@ -188,5 +192,5 @@ pub(super) async fn run<E: Engine, S: Sink>(
     }
     reader.write(mutations)?;
     output.push(returned).await?;
-    Ok(Counts { rows: count, scanned })
+    Ok(Counts { rows: count, scanned, bytes })
 }

@@ -5,11 +5,12 @@ mod insert;
 mod modify;
 mod scan;
 mod select;
+mod skip;
 
 use truetime::Timestamp;
 use txn::client::ClientError;
 use txn::types::TXN_BYTES_MAX;
-use txn::{LockMode, Mutation, ReadOp, ReadResult};
+use txn::{LockMode, LockPolicy, Mutation, ReadOp, ReadResult};
 
 use crate::SqlError;
 use crate::engine::{Engine, ReadBound, Transaction};
@@ -75,6 +76,8 @@ pub(crate) enum Reader<'a, E: Engine> {
         /// The plan may be used up to this timestamp.
         valid_until: Timestamp,
     },
+    /// The rows of a system table, which are there already.
+    Rows(Vec<Vec<Datum>>),
 }
 
 impl<E: Engine> Reader<'_, E> {
@@ -85,9 +88,21 @@ impl<E: Engine> Reader<'_, E> {
         mode: LockMode,
         more: bool,
     ) -> Result<Vec<ReadResult>, Failure> {
+        self.read_with(ops, mode, LockPolicy::Wait, more).await
+    }
+
+    /// The same. `policy`: what to do about locks in its way.
+    async fn read_with(
+        &mut self,
+        ops: Vec<ReadOp>,
+        mode: LockMode,
+        policy: LockPolicy,
+        more: bool,
+    ) -> Result<Vec<ReadResult>, Failure> {
         let count = ops.len();
         let results = match self {
-            Reader::Txn(txn) => txn.read(ops, mode).await?,
+            Reader::Txn(txn) => txn.read_with(ops, mode, policy).await?,
+            Reader::Rows(_) => return Err(SqlError::new("XX000", "a system table has no keys").into()),
             Reader::Snapshot { engine, bound, valid_until } => {
                 // A group alone may choose a timestamp that is the present for its own data only.
                 if *bound == ReadBound::Strong && more {
@@ -130,7 +145,9 @@ impl<E: Engine> Reader<'_, E> {
         }
         match self {
             Reader::Txn(txn) => Ok(txn.write(mutations)?),
-            Reader::Snapshot { .. } => Err(SqlError::new("25006", "cannot write in a read-only transaction").into()),
+            Reader::Snapshot { .. } | Reader::Rows(_) => {
+                Err(SqlError::new("25006", "cannot write in a read-only transaction").into())
+            }
         }
     }
 }
@@ -211,6 +228,13 @@ pub(crate) struct Counts {
     pub(crate) rows: u64,
     /// Rows read.
     pub(crate) scanned: u64,
+    /// Their bytes, keys and values.
+    pub(crate) bytes: u64,
+}
+
+/// The bytes of stored rows.
+fn bytes_of(rows: &[txn::Row]) -> u64 {
+    rows.iter().map(|row| (row.key.len() + row.value.len()) as u64).sum()
 }
 
 /// Runs a plan.

@@ -25,7 +25,7 @@ async fn targets<E: Engine>(
     scan: &Scan,
     context: &EvalContext<'_>,
     reader: &mut Reader<'_, E>,
-) -> Result<(Vec<Target>, u64), Failure> {
+) -> Result<(Vec<Target>, Counts), Failure> {
     let mut scanner = RowScanner::new(scan, context, Pages::Full, LockMode::Exclusive)?;
     let mut targets = Vec::new();
     let mut bytes = 0;
@@ -41,7 +41,7 @@ async fn targets<E: Engine>(
             targets.push((found.key, found.row));
         }
     }
-    Ok((targets, scanner.scanned))
+    Ok((targets, Counts { rows: 0, scanned: scanner.scanned, bytes: scanner.bytes }))
 }
 
 /// A row that changes, and where to.
@@ -59,7 +59,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
-    let (targets, scanned) = targets(&plan.scan, context, reader).await?;
+    let (targets, counts) = targets(&plan.scan, context, reader).await?;
     let moves = plan.assignments.iter().any(|(column, _)| table.key_position(*column).is_some());
     let mut changes = Vec::with_capacity(targets.len());
     let mut returned = Vec::new();
@@ -134,7 +134,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
     }
     reader.write(writes.into_iter().map(|(key, value)| Mutation { key, value }).collect())?;
     output.push(returned).await?;
-    Ok(Counts { rows: count, scanned })
+    Ok(Counts { rows: count, ..counts })
 }
 
 pub(super) async fn delete<E: Engine, S: Sink>(
@@ -144,7 +144,7 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
-    let (targets, scanned) = targets(&plan.scan, context, reader).await?;
+    let (targets, counts) = targets(&plan.scan, context, reader).await?;
     let count = targets.len() as u64;
     let mut mutations = Vec::with_capacity(targets.len());
     for known in &plan.indexes {
@@ -169,5 +169,5 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     }
     reader.write(mutations)?;
     output.push(returned).await?;
-    Ok(Counts { rows: count, scanned })
+    Ok(Counts { rows: count, ..counts })
 }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use txn::{Key, LockMode, ReadOp, Row, Span};
+use txn::{Key, LockMode, LockPolicy, ReadOp, Row, Span};
 
-use super::{Failure, Reader};
+use super::{Failure, Reader, bytes_of};
 use crate::SqlError;
 use crate::engine::Engine;
 use crate::expr::{EvalContext, is_true};
@@ -37,6 +37,7 @@ pub(super) struct Scanner {
     pages: Pages,
     page_rows: u64,
     mode: LockMode,
+    policy: LockPolicy,
     /// Something else is read beside this.
     pub(super) joins: bool,
 }
@@ -46,7 +47,13 @@ impl Scanner {
         if reverse {
             spans.reverse();
         }
-        Scanner { spans: spans.into(), reverse, pages, page_rows: FIRST_PAGE_ROWS, mode, joins: false }
+        let policy = LockPolicy::Wait;
+        Scanner { spans: spans.into(), reverse, pages, page_rows: FIRST_PAGE_ROWS, mode, policy, joins: false }
+    }
+
+    /// With something else to do about locks than to wait for them.
+    pub(super) fn policy(self, policy: LockPolicy) -> Scanner {
+        Scanner { policy, ..self }
     }
 
     /// The next rows, maybe none yet; `None` at the end.
@@ -75,7 +82,7 @@ impl Scanner {
             limit: if span.is_point() { 0 } else { limit },
         };
         let more = self.joins || !self.spans.is_empty();
-        let results = reader.read(spans.iter().map(op).collect(), self.mode, more).await?;
+        let results = reader.read_with(spans.iter().map(op).collect(), self.mode, self.policy, more).await?;
 
         let mut rows = Vec::new();
         let mut left = Vec::new();
@@ -124,8 +131,11 @@ pub(super) struct RowScanner<'a> {
     scan: &'a Scan,
     scanner: Scanner,
     mode: LockMode,
+    policy: LockPolicy,
     /// Rows and entries that were read.
     pub(super) scanned: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
 }
 
 impl<'a> RowScanner<'a> {
@@ -137,7 +147,17 @@ impl<'a> RowScanner<'a> {
     ) -> Result<RowScanner<'a>, SqlError> {
         let mut scanner = Scanner::new(scan.access.spans(&scan.layout, context)?, scan.reverse, pages, mode);
         scanner.joins = scan.index.as_ref().is_some_and(|index| !index.covering);
-        Ok(RowScanner { scan, scanner, mode, scanned: 0 })
+        Ok(RowScanner { scan, scanner, mode, policy: LockPolicy::Wait, scanned: 0, bytes: 0 })
+    }
+
+    /// With something else to do about locks than to wait for them.
+    pub(super) fn policy(self, policy: LockPolicy) -> RowScanner<'a> {
+        RowScanner { policy, scanner: self.scanner.policy(policy), ..self }
+    }
+
+    fn count(&mut self, page: &[Row]) {
+        self.scanned += page.len() as u64;
+        self.bytes += bytes_of(page);
     }
 
     /// The next rows, maybe none yet; `None` at the end.
@@ -147,19 +167,19 @@ impl<'a> RowScanner<'a> {
         context: &EvalContext<'_>,
     ) -> Result<Option<Vec<Found>>, Failure> {
         let Some(page) = self.scanner.next(reader).await? else { return Ok(None) };
-        self.scanned += page.len() as u64;
+        self.count(&page);
         let Scan { table, layout, index, .. } = self.scan;
         let mut found = Vec::with_capacity(page.len());
         match index {
             None => {
                 for stored in page {
-                    self.keep(stored.key, &stored.value, context, &mut found)?;
+                    found.extend(decode(self.scan, stored, context)?);
                 }
             }
             Some(index) if index.covering => {
                 for stored in page {
                     let row = layout.decode(table, &stored.key, &stored.value)?;
-                    if self.holds(&row, context)? {
+                    if holds(self.scan, &row, context)? {
                         let key = row::encode_key(table, &row)?.into();
                         found.push(Found { key, row, bytes: stored.key.len() + stored.value.len() });
                     }
@@ -169,15 +189,15 @@ impl<'a> RowScanner<'a> {
                 let keys = page.iter().map(|entry| layout.row_key(table, &entry.key, &entry.value));
                 let keys: Vec<Key> = keys.collect::<Result<_, SqlError>>()?;
                 let points = keys.iter().cloned().map(Span::point).collect();
-                let mut rows = Scanner::new(points, false, Pages::Full, self.mode);
+                let mut rows = Scanner::new(points, false, Pages::Full, self.mode).policy(self.policy);
                 let mut wanted = keys.into_iter();
                 while let Some(page) = rows.next(reader).await? {
-                    self.scanned += page.len() as u64;
+                    self.count(&page);
                     for stored in page {
                         if wanted.next().is_none_or(|key| key != stored.key) {
                             return Err(lost_row(&index.name).into());
                         }
-                        self.keep(stored.key, &stored.value, context, &mut found)?;
+                        found.extend(decode(self.scan, stored, context)?);
                     }
                 }
                 if wanted.next().is_some() {
@@ -188,18 +208,17 @@ impl<'a> RowScanner<'a> {
         Ok(Some(found))
     }
 
-    fn keep(&self, key: Key, value: &[u8], context: &EvalContext<'_>, found: &mut Vec<Found>) -> Result<(), SqlError> {
-        let row = row::decode_row(&self.scan.table, &key, value)?;
-        if self.holds(&row, context)? {
-            let bytes = key.len() + value.len();
-            found.push(Found { key, row, bytes });
-        }
-        Ok(())
-    }
+}
 
-    fn holds(&self, row: &[Datum], context: &EvalContext<'_>) -> Result<bool, SqlError> {
-        self.scan.filter.as_ref().map_or(Ok(true), |filter| is_true(filter, row, context))
-    }
+/// A stored row of the table, if the filter holds for it.
+pub(super) fn decode(scan: &Scan, stored: Row, context: &EvalContext<'_>) -> Result<Option<Found>, SqlError> {
+    let row = row::decode_row(&scan.table, &stored.key, &stored.value)?;
+    let bytes = stored.key.len() + stored.value.len();
+    Ok(holds(scan, &row, context)?.then_some(Found { key: stored.key, row, bytes }))
+}
+
+fn holds(scan: &Scan, row: &[Datum], context: &EvalContext<'_>) -> Result<bool, SqlError> {
+    scan.filter.as_ref().map_or(Ok(true), |filter| is_true(filter, row, context))
 }
 
 fn lost_row(index: &str) -> SqlError {

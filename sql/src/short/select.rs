@@ -8,11 +8,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use txn::LockMode;
+use txn::client::ClientError;
+use txn::{LockMode, LockPolicy};
 
 use super::scan::{Pages, RowScanner};
-use super::{Counts, Failure, Output, Reader, project, set_key};
+use super::{Counts, Failure, Output, Reader, project, set_key, skip};
 use crate::SqlError;
+use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::expr::aggregate::Accumulator;
 use crate::expr::{EvalContext, Expr, eval, is_true};
@@ -24,7 +26,7 @@ use crate::value;
 /// The most that a sort, a DISTINCT or a GROUP BY keeps, in bytes.
 pub(super) const WORK_BYTES_MAX: usize = 64 << 20;
 
-fn check_work(bytes: usize, what: &str) -> Result<(), SqlError> {
+pub(super) fn check_work(bytes: usize, what: &str) -> Result<(), SqlError> {
     if bytes > WORK_BYTES_MAX {
         return Err(SqlError::new("53200", format!("{what} needs too much memory"))
             .detail(format!("It keeps at most {WORK_BYTES_MAX} bytes."))
@@ -33,7 +35,7 @@ fn check_work(bytes: usize, what: &str) -> Result<(), SqlError> {
     Ok(())
 }
 
-fn row_bytes(row: &[Datum]) -> usize {
+pub(super) fn row_bytes(row: &[Datum]) -> usize {
     row.iter().map(Datum::size_bytes).sum::<usize>() + std::mem::size_of::<Vec<Datum>>()
 }
 
@@ -49,7 +51,7 @@ fn count(expr: &Option<Expr>, clause: &str, context: &EvalContext<'_>) -> Result
 }
 
 /// Everything after the grouping.
-struct Pipeline<'a, 'b, 'c, S: Sink> {
+pub(super) struct Pipeline<'a, 'b, 'c, S: Sink> {
     plan: &'a SelectPlan,
     context: &'a EvalContext<'a>,
     output: &'b mut Output<'c, S>,
@@ -68,11 +70,11 @@ impl<S: Sink> Pipeline<'_, '_, '_, S> {
     }
 
     /// How many rows a sort needs to keep.
-    fn wanted(&self) -> Option<usize> {
+    pub(super) fn wanted(&self) -> Option<usize> {
         self.left.and_then(|left| usize::try_from(left.saturating_add(self.skip)).ok())
     }
 
-    async fn take(&mut self, rows: Vec<Vec<Datum>>) -> Result<(), Failure> {
+    pub(super) async fn take(&mut self, rows: Vec<Vec<Datum>>) -> Result<(), Failure> {
         let mut batch = Vec::with_capacity(rows.len());
         for row in rows {
             let row = project(&self.plan.project, &row, self.context)?;
@@ -139,7 +141,7 @@ impl<S: Sink> Pipeline<'_, '_, '_, S> {
     }
 }
 
-fn compare(key: &SortKey, a: &Datum, b: &Datum) -> std::cmp::Ordering {
+pub(super) fn compare(key: &SortKey, a: &Datum, b: &Datum) -> std::cmp::Ordering {
     let order = match (a.is_null(), b.is_null()) {
         (false, false) => value::compare(a, b),
         (a, b) => {
@@ -197,6 +199,17 @@ impl Groups {
     }
 }
 
+/// NOWAIT: 55P03 that names the table. Any other wait for a lock ends by its timeout.
+fn not_available(failure: Failure, policy: LockPolicy, table: &Table) -> Failure {
+    match failure {
+        Failure::Client(ClientError::LockNotAvailable) if policy == LockPolicy::NoWait => {
+            let message = format!("could not obtain lock on row in relation \"{}\"", table.name);
+            SqlError::new("55P03", message).into()
+        }
+        other => other,
+    }
+}
+
 pub(super) async fn run<E: Engine, S: Sink>(
     plan: &SelectPlan,
     context: &EvalContext<'_>,
@@ -218,8 +231,12 @@ pub(super) async fn run<E: Engine, S: Sink>(
         sent: 0,
     };
     let mut groups = Groups::default();
-    let mut scanned = 0;
+    let (mut scanned, mut bytes) = (0, 0);
     match &plan.scan {
+        None if let Some(values) = &plan.values => {
+            let rows = values.iter().map(|row| project(row, &[], context)).collect::<Result<Vec<_>, _>>()?;
+            pipeline.take(rows).await?;
+        }
         None => {
             let keep = match &plan.filter {
                 Some(filter) => is_true(filter, &[], context)?,
@@ -229,6 +246,27 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 (Some(grouping), true) => groups.add(grouping, &[], context)?,
                 (None, true) => pipeline.take(vec![Vec::new()]).await?,
                 (_, false) => {}
+            }
+        }
+        Some(scan) if let Reader::Rows(rows) = reader => {
+            let mut rows = std::mem::take(rows);
+            scanned = rows.len() as u64;
+            if let Some(filter) = &scan.filter {
+                let mut kept = Vec::new();
+                for row in rows {
+                    if is_true(filter, &row, context)? {
+                        kept.push(row);
+                    }
+                }
+                rows = kept;
+            }
+            match &plan.grouping {
+                Some(grouping) => {
+                    for row in &rows {
+                        groups.add(grouping, row, context)?;
+                    }
+                }
+                None => pipeline.take(rows).await?,
             }
         }
         Some(scan) => {
@@ -241,11 +279,17 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 _ => Pages::Full,
             };
             let mode = plan.lock.unwrap_or(LockMode::Shared);
-            let mut scanner = RowScanner::new(scan, context, pages, mode)?;
+            if plan.policy == LockPolicy::Skip {
+                let counts = skip::run(plan, scan, context, reader, &mut pipeline).await?;
+                let rows = pipeline.finish().await?;
+                return Ok(Counts { rows, ..counts });
+            }
+            let mut scanner = RowScanner::new(scan, context, pages, mode)?.policy(plan.policy);
+            let refused = |failure| not_available(failure, plan.policy, &scan.table);
             while !pipeline.is_done()
-                && let Some(found) = scanner.next(reader, context).await?
+                && let Some(found) = scanner.next(reader, context).await.map_err(refused)?
             {
-                scanned = scanner.scanned;
+                (scanned, bytes) = (scanner.scanned, scanner.bytes);
                 let rows: Vec<Vec<Datum>> = found.into_iter().map(|found| found.row).collect();
                 match &plan.grouping {
                     Some(grouping) => {
@@ -263,5 +307,5 @@ pub(super) async fn run<E: Engine, S: Sink>(
         pipeline.take(rows).await?;
     }
     let rows = pipeline.finish().await?;
-    Ok(Counts { rows, scanned })
+    Ok(Counts { rows, scanned, bytes })
 }

@@ -1,14 +1,16 @@
 //! The engine as a map with versions: one node, no locks, a clock that the test moves.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sql::engine::{AdminCommand, AdminRows, CommitInfo, Engine, ReadBound, Transaction};
 use sql::types::{DataType, Datum};
 use truetime::{Interval, Timestamp};
 use txn::client::ClientError;
-use txn::{AbortReason, CommitTiming, Key, LockMode, Mutation, Priority, ReadOp, ReadResult, Row, Span, TxnId, Value};
+use txn::{
+    AbortReason, CommitTiming, Key, LockMode, LockPolicy, Mutation, Priority, ReadOp, ReadResult, Row, Span, TxnId,
+    Value,
+};
 
 /// What the next commit does instead of committing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,12 @@ struct Map {
     faults: VecDeque<Fault>,
     /// So many of the next reads without locks fail.
     unavailable: u32,
+    /// What open transactions have locked. Only those look who would rather not wait.
+    locks: Vec<(TxnId, Span, LockMode)>,
+    /// So many of the next locking reads never end.
+    hangs: u32,
+    /// The transaction of the next locking read is wounded.
+    wounds: u32,
     splits: Vec<Key>,
     /// Rows in one reply at most: small, so that paging is always tested.
     page_rows: usize,
@@ -49,6 +57,9 @@ impl MapEngine {
             txns: 0,
             faults: VecDeque::new(),
             unavailable: 0,
+            wounds: 0,
+            locks: Vec::new(),
+            hangs: 0,
             splits: Vec::new(),
             page_rows: 3,
             earliest: Timestamp::ZERO,
@@ -78,6 +89,16 @@ impl MapEngine {
         self.map().unavailable += 1;
     }
 
+    /// The next transaction that reads has lost its locks.
+    pub fn wound(&self) {
+        self.map().wounds += 1;
+    }
+
+    /// The next locking read waits for ever.
+    pub fn hang(&self) {
+        self.map().hangs += 1;
+    }
+
     /// Everything older is gone.
     pub fn forget_until_now(&self) {
         let mut map = self.map();
@@ -91,6 +112,16 @@ impl MapEngine {
 }
 
 impl Map {
+    /// Takes a lock if nobody else has one in its way.
+    fn lock(&mut self, txn: TxnId, span: &Span, mode: LockMode) -> bool {
+        let exclusive = |m: LockMode| m == LockMode::Exclusive || mode == LockMode::Exclusive;
+        let free = self.locks.iter().all(|(t, s, m)| *t == txn || !s.overlaps(span) || !exclusive(*m));
+        if free {
+            self.locks.push((txn, span.clone(), mode));
+        }
+        free
+    }
+
     /// When something in these spans was last written.
     fn last_commit(&self, ops: &[ReadOp]) -> Option<Timestamp> {
         let written = self.versions.iter().filter(|(key, _)| ops.iter().any(|op| op.span.contains(key)));
@@ -143,6 +174,15 @@ pub struct MapTxn {
     id: TxnId,
     priority: Priority,
     buffer: Vec<Mutation>,
+    lock_timeout_ns: Option<i64>,
+    ended: bool,
+}
+
+impl Drop for MapTxn {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.engine.map().locks.retain(|(txn, ..)| *txn != id);
+    }
 }
 
 impl Transaction for MapTxn {
@@ -154,17 +194,59 @@ impl Transaction for MapTxn {
         self.priority
     }
 
-    fn read(
+    async fn read_with(
         &mut self,
         ops: Vec<ReadOp>,
         mode: LockMode,
-    ) -> impl Future<Output = Result<Vec<ReadResult>, ClientError>> + Send {
+        policy: LockPolicy,
+    ) -> Result<Vec<ReadResult>, ClientError> {
+        let hangs = {
+            let mut map = self.engine.map();
+            std::mem::take(&mut map.hangs) > 0
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let buffer: BTreeMap<Key, Option<Value>> =
             self.buffer.iter().map(|m| (m.key.clone(), m.value.clone())).collect();
         let kind = format!("{mode:?}").to_lowercase();
         let mut map = self.engine.map();
-        let results = ops.iter().map(|op| map.read(op, Timestamp::MAX, &buffer, &kind)).collect();
-        std::future::ready(Ok(results))
+        if map.wounds > 0 {
+            map.wounds -= 1;
+            self.ended = true;
+        }
+        if self.ended {
+            return Err(ClientError::aborted(AbortReason::Wounded));
+        }
+        let policy = policy.at_most(self.lock_timeout_ns);
+        match policy {
+            LockPolicy::Wait => map.locks.extend(ops.iter().map(|op| (self.id, op.span.clone(), mode))),
+            LockPolicy::NoWait | LockPolicy::WaitAtMost(_) => {
+                if !ops.iter().all(|op| map.lock(self.id, &op.span, mode)) {
+                    if let LockPolicy::WaitAtMost(ns) = policy {
+                        map.now_ns += ns;
+                    }
+                    return Err(ClientError::LockNotAvailable);
+                }
+            }
+            LockPolicy::Skip | LockPolicy::Unlocked => {}
+        }
+        let kind = match policy {
+            LockPolicy::Unlocked => "unlocked".into(),
+            LockPolicy::Skip => format!("{kind} unless locked"),
+            _ => kind,
+        };
+        let mut results: Vec<ReadResult> = ops.iter().map(|op| map.read(op, Timestamp::MAX, &buffer, &kind)).collect();
+        if policy == LockPolicy::Skip {
+            for result in &mut results {
+                result.rows.retain(|row| map.lock(self.id, &Span::point(row.key.clone()), mode));
+            }
+        }
+        Ok(results)
+    }
+
+    fn set_lock_timeout(&mut self, ns: Option<i64>) {
+        self.lock_timeout_ns = ns;
     }
 
     fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError> {
@@ -180,11 +262,16 @@ impl Transaction for MapTxn {
         self.buffer.truncate(mark);
     }
 
+    fn can_go_on(&self) -> bool {
+        !self.ended
+    }
+
     fn lock_wait_ns(&self) -> i64 {
         0
     }
 
-    async fn commit(self, deadline: Option<Timestamp>) -> Result<CommitInfo, ClientError> {
+    async fn commit(mut self, deadline: Option<Timestamp>) -> Result<CommitInfo, ClientError> {
+        let buffer = std::mem::take(&mut self.buffer);
         let mut map = self.engine.map();
         if deadline.is_some_and(|deadline| Timestamp::from_nanos(map.now_ns + 1_000_000) > deadline) {
             return Err(ClientError::aborted(AbortReason::TooLate));
@@ -199,7 +286,7 @@ impl Transaction for MapTxn {
         }
         map.now_ns += 1_000_000;
         let at = Timestamp::from_nanos(map.now_ns);
-        for mutation in self.buffer {
+        for mutation in buffer {
             map.versions.entry(mutation.key).or_default().push((at, mutation.value));
         }
         let timing = CommitTiming {
@@ -229,6 +316,10 @@ impl Engine for MapEngine {
         0
     }
 
+    async fn sleep(&self, ns: i64) {
+        self.advance(ns);
+    }
+
     async fn sleep_until_after(&self, t: Timestamp) {
         let mut map = self.map();
         map.now_ns = map.now_ns.max(t.as_nanos() + 1_000);
@@ -244,7 +335,7 @@ impl Engine for MapEngine {
         let id = TxnId(u128::from(map.txns));
         let priority = priority.unwrap_or(Priority { start: Timestamp::from_nanos(map.now_ns), id });
         drop(map);
-        MapTxn { engine: self.clone(), id, priority, buffer: Vec::new() }
+        MapTxn { engine: self.clone(), id, priority, buffer: Vec::new(), lock_timeout_ns: None, ended: false }
     }
 
     async fn snapshot(&self, bound: ReadBound, ops: Vec<ReadOp>) -> Result<(Timestamp, Vec<ReadResult>), ClientError> {

@@ -150,6 +150,30 @@ impl Script {
                     writeln!(sink.text, "{jobs} jobs done").unwrap();
                 })
             }
+            // The client says nothing for as long as it may.
+            "\\idle" => {
+                let session = self.sessions.get_mut(&self.current).unwrap();
+                match session.idle_timeout_ns() {
+                    None => {
+                        sink.text.push_str("it may think for ever\n");
+                        Ok(())
+                    }
+                    Some(ns) => {
+                        writeln!(sink.text, "after {} ms:", ns / 1_000_000).unwrap();
+                        Err(block_on(session.end_idle()))
+                    }
+                }
+            }
+            // The next locking read waits for ever.
+            "\\hang" => {
+                self.engine.hang();
+                Ok(())
+            }
+            // The next transaction that reads is wounded.
+            "\\wound" => {
+                self.engine.wound();
+                Ok(())
+            }
             "\\unavailable" => {
                 self.engine.lose_a_read();
                 Ok(())

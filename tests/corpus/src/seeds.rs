@@ -14,9 +14,9 @@ use truetime::Timestamp;
 use txn::command::{Command, PreparedTxn};
 use txn::meta::{self, GroupMeta};
 use txn::{
-    AbortReason, CommitTiming, GroupError, Inspection, LockMode, Mutation, NodeMessage, Priority, RangeDescriptor,
-    ReadOp, ReadResult, Reply, Request, RequestBody, Row, SnapshotEnd, SnapshotMessage, Span, TwoPhase, TxnId,
-    TxnStatus, keyspace,
+    AbortReason, CommitTiming, GroupError, Inspection, LockMode, LockPolicy, Mutation, NodeMessage, Priority,
+    RangeDescriptor, ReadOp, ReadResult, Reply, Request, RequestBody, Row, SnapshotEnd, SnapshotMessage, Span,
+    TwoPhase, TxnId, TxnStatus, keyspace,
 };
 
 type Seeds = Vec<Vec<u8>>;
@@ -113,7 +113,14 @@ fn requests() -> Vec<RequestBody> {
     let (txn, priority, leadership) = (txn(), priority(), Some(ballot()));
     let ops = vec![ReadOp { span: Span::all(), reverse: true, limit: 10 }];
     vec![
-        RequestBody::Read { txn, priority, leadership, ops: ops.clone(), mode: LockMode::Shared },
+        RequestBody::Read {
+            txn,
+            priority,
+            leadership,
+            ops: ops.clone(),
+            mode: LockMode::Shared,
+            policy: LockPolicy::Skip,
+        },
         RequestBody::Snapshot { at: Some(ts(3)), ops },
         RequestBody::Commit {
             txn,

@@ -11,7 +11,7 @@ use txn::client::{
     ClientError, ClientInput, ClientReady, Gateway, GatewayOptions, Operation, Outcome, ReadWrite, SnapshotRead,
     StatusQuery,
 };
-use txn::{RangeDescriptor, Reply, Request, RequestBody, Row, TxnId};
+use txn::{LockPolicy, RangeDescriptor, Reply, Request, RequestBody, Row, TxnId};
 
 use crate::clients::{Answer, Call};
 use crate::plan::When;
@@ -136,7 +136,7 @@ impl Desk {
                 ClientInput::Tick
             }
             Call::Sql(_) | Call::SqlStatus(_) => unreachable!("dealt with above, and by the world"),
-            Call::Read(ops, mode) => ClientInput::Read { ops, mode },
+            Call::Read(ops, mode) => ClientInput::Read { ops, mode, policy: LockPolicy::Wait },
             Call::Rollback => ClientInput::Rollback,
             Call::Commit(writes, ahead_ns) => {
                 if let Some(Session { operation: Some(Running::ReadWrite(rw)), .. }) = self.sessions.get_mut(&client)
@@ -254,7 +254,10 @@ impl Desk {
             ClientError::Ambiguous { .. } => Answer::InDoubt,
             ClientError::TooOld { .. } => Answer::TooOld(self.sessions.get(&client).and_then(|s| s.asked)),
             ClientError::Unavailable(_) => Answer::Failed(error.to_string()),
-            ClientError::Invalid(_) | ClientError::TooLarge(_) => Answer::Wrong(error.to_string()),
+            // These clients wait for their locks.
+            ClientError::Invalid(_) | ClientError::TooLarge(_) | ClientError::LockNotAvailable => {
+                Answer::Wrong(error.to_string())
+            }
             ClientError::OutOfMemory(_) => Answer::Failed(error.to_string()),
         }
     }

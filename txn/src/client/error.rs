@@ -36,6 +36,8 @@ pub enum ClientError {
     Invalid(String),
     /// It is more than a transaction may be: fail the statement.
     TooLarge(String),
+    /// A lock of the read could not be had in the time that its policy allows. The transaction goes on.
+    LockNotAvailable,
     /// Not done: the gateway has no memory left for it. Try again later, or elsewhere.
     OutOfMemory(String),
 }
@@ -59,6 +61,7 @@ impl fmt::Display for ClientError {
                 write!(f, "the read timestamp is too old: the earliest still readable is {earliest}")
             }
             ClientError::Invalid(why) | ClientError::TooLarge(why) => f.write_str(why),
+            ClientError::LockNotAvailable => f.write_str("a lock could not be had in time"),
             ClientError::OutOfMemory(why) => write!(f, "out of memory: {why}"),
         }
     }

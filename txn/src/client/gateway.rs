@@ -117,7 +117,10 @@ impl Gateway {
                 if changed { Advice::Again } else { Advice::Later }
             }
             GroupError::Unavailable(_) => Advice::Later,
-            GroupError::Aborted(_) | GroupError::TooOld { .. } | GroupError::Invalid(_) => Advice::GiveUp,
+            GroupError::Aborted(_)
+            | GroupError::TooOld { .. }
+            | GroupError::Invalid(_)
+            | GroupError::LockNotAvailable => Advice::GiveUp,
         }
     }
 

@@ -6,7 +6,8 @@
 //! ```text
 //! range GROUP SPAN [EPOCH]      leader GROUP NODE      set OPTION VALUE      router
 //! begin [from=MS]               a read-write transaction; its age may be an earlier one
-//! read SPAN[:LIMIT][:r] ... [mode=exclusive]           commit      rollback
+//! cancel                        nobody waits for the read any more
+//! read SPAN[:LIMIT][:r] ... [mode=exclusive] [wait=no|skip|unlocked|MS]           commit      rollback
 //! put K=V ...    delete K ...   mark    undo MARK
 //! snapshot SPAN[:LIMIT][:r] ... [at=MS] [prefer=NODE]
 //! status GROUP                  split GROUP KEY        checksum GROUP NODE
@@ -156,6 +157,7 @@ impl World {
             "nogroup" => Reply::Error(GroupError::NoGroup),
             "unavailable" => Reply::Error(GroupError::Unavailable("busy".into())),
             "tooold" => Reply::Error(GroupError::TooOld { earliest: parse_ms(args.next_pos().ok_or("when?")?)? }),
+            "lock-not-available" => Reply::Error(GroupError::LockNotAvailable),
             "invalid" => Reply::Error(GroupError::Invalid("nonsense".into())),
             "wrongrange" => {
                 let mut ranges = Vec::new();
@@ -215,8 +217,9 @@ impl goldenscript::Runner for World {
                     Some("exclusive") => LockMode::Exclusive,
                     _ => LockMode::Shared,
                 };
+                let policy = parse_policy(args.take_key("wait"))?;
                 let ops = parse_ops(&mut args)?;
-                self.step(ClientInput::Read { ops, mode }, &mut out)?;
+                self.step(ClientInput::Read { ops, mode, policy }, &mut out)?;
             }
             "put" | "delete" => {
                 let mut mutations = Vec::new();
@@ -259,6 +262,7 @@ impl goldenscript::Runner for World {
                 let (group, node) = (parse_group(word(&mut args)?)?, parse_node(word(&mut args)?)?);
                 self.begin(GroupOp::new(group, RequestBody::Checksum, Some(node)), &mut out)?;
             }
+            "cancel" => self.step(ClientInput::Cancel, &mut out)?,
             "rows" => self.rows(&mut args, &mut out)?,
             "reply" => self.reply(&mut args, &mut out)?,
             "failed" => {
@@ -275,6 +279,17 @@ impl goldenscript::Runner for World {
         args.reject_next()?;
         Ok(out)
     }
+}
+
+/// `no`, `skip`, `unlocked`, or milliseconds.
+fn parse_policy(text: Option<&str>) -> Outcomes<LockPolicy> {
+    Ok(match text {
+        None => LockPolicy::Wait,
+        Some("no") => LockPolicy::NoWait,
+        Some("skip") => LockPolicy::Skip,
+        Some("unlocked") => LockPolicy::Unlocked,
+        Some(ms) => LockPolicy::WaitAtMost(ms.parse::<i64>()? * MS),
+    })
 }
 
 fn word<'a>(args: &mut ArgumentConsumer<'a>) -> Outcomes<&'a str> {
@@ -366,9 +381,14 @@ fn show_writes(writes: &[Mutation]) -> String {
 
 fn show_body(body: &RequestBody) -> String {
     match body {
-        RequestBody::Read { priority, leadership, ops, mode, .. } => {
+        RequestBody::Read { priority, leadership, ops, mode, policy, .. } => {
             let (age, held) = (show_ms(priority.start), show_held(leadership));
-            format!("read {mode:?} {} (age {age}, {held})", show_ops(ops))
+            let policy = match policy {
+                LockPolicy::Wait => String::new(),
+                LockPolicy::WaitAtMost(ns) => format!(", waits {}ms", ns / MS),
+                other => format!(", {other:?}").to_lowercase(),
+            };
+            format!("read {mode:?} {} (age {age}, {held}{policy})", show_ops(ops))
         }
         RequestBody::Snapshot { at, ops } => {
             format!("snapshot {} at {}", show_ops(ops), at.map_or_else(|| "leader's choice".into(), show_ms))

@@ -46,7 +46,7 @@ impl GroupOp {
                 self.call.send_failed(now, gw, request);
             }
             ClientInput::Reply { .. } | ClientInput::Tick => {}
-            ClientInput::Read { .. } | ClientInput::Commit { .. } | ClientInput::Rollback => {
+            ClientInput::Read { .. } | ClientInput::Commit { .. } | ClientInput::Cancel | ClientInput::Rollback => {
                 panic!("a request to {} was asked for something else", self.group)
             }
         }

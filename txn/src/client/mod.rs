@@ -62,7 +62,7 @@ use paxos::{GroupId, NodeId};
 use truetime::{Now, Timestamp};
 
 use crate::api::{CommitTiming, ReadOp, ReadResult, Reply, Request, TxnStatus};
-use crate::types::LockMode;
+use crate::types::{LockMode, LockPolicy};
 
 pub use buffer::{Mark, WriteBuffer};
 pub use error::ClientError;
@@ -81,12 +81,17 @@ pub enum ClientInput {
         ops: Vec<ReadOp>,
         /// How to lock it.
         mode: LockMode,
+        /// What to do about locks that cannot be had at once.
+        policy: LockPolicy,
     },
     /// Commit. Only of a [`ReadWrite`]; answered by `Committed` or `Failed`.
     Commit {
         /// At or before this, or not at all: then it fails as `Aborted` because it was `TooLate`.
         deadline: Option<Timestamp>,
     },
+    /// Nobody waits for the read in progress any more. Only of a [`ReadWrite`], which goes on without it:
+    /// the read has no answer, and what it locks meanwhile stays locked, as after a lost answer.
+    Cancel,
     /// Give up. Only of a [`ReadWrite`]; answered by `RolledBack`.
     Rollback,
     /// A reply came.

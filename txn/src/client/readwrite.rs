@@ -16,6 +16,8 @@
 //! 3. While the transaction is open, its groups are told every `keepalive_ns` that it is alive.
 //! 4. A read that fails ends the transaction: `Abort` goes to every group that was asked anything,
 //!    so that locks go at once, and later operations get the same error.
+//!    A read that nobody waits for any more (`Cancel`: a statement's time was over) does not: its requests
+//!    are as if their answers had been lost.
 //! 5. Commit: every group that holds locks or gets a write takes part, also with nothing to write,
 //!    because its locks must still be held. If the range of a write is not known, the key is locked
 //!    first: the answer tells. See `commit.rs` for the rest.
@@ -26,7 +28,7 @@ use paxos::{Ballot, GroupId};
 use truetime::{Now, Timestamp};
 
 use crate::api::{AbortReason, GroupError, ReadOp, Reply, Request, RequestBody};
-use crate::types::{LockMode, Mutation, Priority, Span, TxnId, Value};
+use crate::types::{LockMode, LockPolicy, Mutation, Priority, Span, TxnId, Value};
 
 use super::buffer::{Mark, WriteBuffer};
 use super::commit::{Commit, Share};
@@ -69,6 +71,11 @@ enum State {
 struct Reading {
     scan: Scan,
     mode: LockMode,
+    policy: LockPolicy,
+    /// Until when it may wait for locks, if not for ever. A request that is sent again does not begin anew.
+    locks_by_ns: Option<i64>,
+    /// A group could not give a lock in time: the read fails once nothing is in flight any more.
+    refused: bool,
     deadline_ns: i64,
     wait_ns: i64,
     /// Not a read of the session: it finds out where keys to be written are. Commit follows.
@@ -120,6 +127,11 @@ impl ReadWrite {
         }
     }
 
+    /// Whether it may read, write and commit: nothing has ended it, and no operation is in progress.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
     /// Buffers writes, all or none. Fails if they are too large, or if the transaction has ended.
     pub fn buffer(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError> {
         match &self.state {
@@ -149,11 +161,16 @@ impl ReadWrite {
     pub fn step(&mut self, now: Now, gw: &mut Gateway, input: ClientInput) -> ClientReady {
         let mut ready = ClientReady::default();
         match input {
-            ClientInput::Read { ops, mode } => match &self.state {
+            ClientInput::Read { ops, mode, policy } => match &self.state {
                 State::Ended(end) => ready.outcome = Some(Outcome::Failed(end.error())),
                 State::Idle => {
                     let scan = Scan::new(ops, gw.options.page_bytes_max, &self.buffer);
-                    self.state = State::Reading(reading(scan, mode, now, gw, false));
+                    let locks_by_ns = match policy {
+                        LockPolicy::WaitAtMost(ns) => Some(now.mono_ns.saturating_add(ns.max(0))),
+                        _ => None,
+                    };
+                    let reading = reading(scan, mode, now, gw, false);
+                    self.state = State::Reading(Reading { policy, locks_by_ns, ..reading });
                 }
                 _ => panic!("a read of transaction {} while another operation is in progress", self.id),
             },
@@ -165,6 +182,11 @@ impl ReadWrite {
                 }
                 _ => panic!("a commit of transaction {} while another operation is in progress", self.id),
             },
+            ClientInput::Cancel => {
+                if matches!(self.state, State::Reading(Reading { locating: false, .. })) {
+                    self.state = State::Idle;
+                }
+            }
             ClientInput::Rollback => self.rollback(gw, &mut ready),
             ClientInput::Reply { request, reply } => self.reply(now, gw, request, reply, &mut ready),
             ClientInput::SendFailed { request } => self.send_failed(now, gw, request),
@@ -208,6 +230,10 @@ impl ReadWrite {
                     }
                     Reply::Error(GroupError::Aborted(reason)) => self.fail(gw, ClientError::aborted(reason), ready),
                     Reply::Error(GroupError::Invalid(why)) => self.fail(gw, ClientError::Invalid(why), ready),
+                    Reply::Error(GroupError::LockNotAvailable) if reading.policy != LockPolicy::Wait => {
+                        reading.scan.drop_call(id);
+                        reading.refused = true;
+                    }
                     Reply::Error(error) => reading.scan.refused(now, gw, id, Some(&error)),
                     _ => self.fail(gw, malformed(group, "an answer to another question"), ready),
                 }
@@ -241,7 +267,16 @@ impl ReadWrite {
     fn poll(&mut self, now: Now, gw: &mut Gateway, ready: &mut ClientReady) {
         if let State::Reading(reading) = &mut self.state {
             reading.scan.give_up_overdue(now, gw);
-            if reading.scan.finished() {
+            if reading.refused {
+                // Locks are asked for elsewhere, too: the transaction goes on when it knows what it holds.
+                if !reading.scan.in_flight() {
+                    self.lock_wait_ns = self.lock_wait_ns.saturating_add(reading.wait_ns);
+                    self.state = State::Idle;
+                    ready.outcome = Some(Outcome::Failed(ClientError::LockNotAvailable));
+                } else if reading.deadline_ns <= now.mono_ns {
+                    self.fail(gw, ClientError::Unavailable("the read took too long".into()), ready);
+                }
+            } else if reading.scan.finished() {
                 self.end_read(now, gw, ready);
             } else if reading.deadline_ns <= now.mono_ns {
                 self.fail(gw, ClientError::Unavailable("the read took too long".into()), ready);
@@ -268,7 +303,12 @@ impl ReadWrite {
             let touched = self.groups.entry(group).or_insert(Touched { leadership: None, heard_of_us_ns: 0 });
             touched.heard_of_us_ns = now.mono_ns;
             let (leadership, ops) = (touched.leadership, batch.ops());
-            let body = RequestBody::Read { txn: self.id, priority: self.priority, leadership, ops, mode: reading.mode };
+            let (txn, priority, mode) = (self.id, self.priority, reading.mode);
+            let policy = match reading.locks_by_ns {
+                Some(at) => LockPolicy::WaitAtMost(at.saturating_sub(now.mono_ns).max(0)),
+                None => reading.policy,
+            };
+            let body = RequestBody::Read { txn, priority, leadership, ops, mode, policy };
             ready.sends.push((node, Request { id, group, body }));
             let deadline_ns = now.mono_ns.saturating_add(gw.options.request_timeout_ns);
             reading.scan.sent(id, batch, node, deadline_ns, Some(gw.look_at_ns(now)));
@@ -402,7 +442,11 @@ impl ReadWrite {
     fn assert_invariants(&self) {
         if let State::Reading(reading) = &self.state {
             reading.scan.assert_invariants();
-            assert!(!reading.scan.finished(), "a finished read of transaction {} was not answered", self.id);
+            assert!(
+                reading.refused || !reading.scan.finished(),
+                "a finished read of transaction {} was not answered",
+                self.id
+            );
         }
         for group in self.keepalives.values() {
             let locked = self.groups.get(group).is_some_and(|touched| touched.leadership.is_some());
@@ -429,7 +473,8 @@ impl End {
 
 fn reading(scan: Scan, mode: LockMode, now: Now, gw: &Gateway, locating: bool) -> Reading {
     let deadline_ns = now.mono_ns.saturating_add(gw.options.op_timeout_ns);
-    Reading { scan, mode, deadline_ns, wait_ns: 0, locating }
+    let policy = LockPolicy::Wait;
+    Reading { scan, mode, policy, locks_by_ns: None, refused: false, deadline_ns, wait_ns: 0, locating }
 }
 
 fn malformed(group: GroupId, why: &str) -> ClientError {

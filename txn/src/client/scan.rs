@@ -279,6 +279,17 @@ impl Scan {
         });
     }
 
+    /// A request was answered without rows, for good: what it asked for is not asked again.
+    pub fn drop_call(&mut self, id: u64) {
+        let parts = self.calls.remove(&id).map(|call| call.parts).unwrap_or_default();
+        self.plan_again(&parts, |_| {});
+    }
+
+    /// Whether an answer is still to come.
+    pub fn in_flight(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     fn plan_again(&mut self, parts: &[Part], plan: impl Fn(&mut Piece)) {
         for part in parts {
             let pieces = &mut self.ops[part.op].pieces;

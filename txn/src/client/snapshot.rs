@@ -65,7 +65,7 @@ impl SnapshotRead {
                 None
             }
             ClientInput::Tick => None,
-            ClientInput::Read { .. } | ClientInput::Commit { .. } | ClientInput::Rollback => {
+            ClientInput::Read { .. } | ClientInput::Commit { .. } | ClientInput::Cancel | ClientInput::Rollback => {
                 panic!("a snapshot read was asked for something else")
             }
         };

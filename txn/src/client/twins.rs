@@ -115,7 +115,8 @@ fn read_like_the_twin(seed: u64) {
         rounds += 1;
         assert!(rounds < 1000, "seed {seed}: pages without end");
         let asked = todo.iter().map(|(_, op)| op.clone()).collect();
-        let mut ready = txn.step(now, &mut gw, ClientInput::Read { ops: asked, mode: LockMode::Shared });
+        let mut ready =
+            txn.step(now, &mut gw, ClientInput::Read { ops: asked, mode: LockMode::Shared, policy: LockPolicy::Wait });
         let mut queue = ready.sends;
         let results = loop {
             match ready.outcome {

@@ -11,7 +11,7 @@ use crate::api::{
     TxnRow, TxnStatus,
 };
 use crate::message::{NodeMessage, SnapshotEnd, SnapshotMessage, TwoPhase};
-use crate::types::{LockMode, Mutation, Priority, RangeDescriptor, Row, Span, TxnId};
+use crate::types::{LockMode, LockPolicy, Mutation, Priority, RangeDescriptor, Row, Span, TxnId};
 
 /// Draws values; numbers are small, large or at an end, and lists are often empty.
 struct Gen(ChaCha8Rng);
@@ -87,6 +87,11 @@ impl Gen {
         if self.bool() { LockMode::Shared } else { LockMode::Exclusive }
     }
 
+    fn policy(&mut self) -> LockPolicy {
+        use LockPolicy::*;
+        [Wait, WaitAtMost(self.i64()), NoWait, Skip, Unlocked][self.below(5) as usize]
+    }
+
     fn abort(&mut self) -> AbortReason {
         use AbortReason::*;
         [Wounded, LocksLost, Participant, GivenUp, Split, TooLate][self.below(6) as usize]
@@ -108,7 +113,14 @@ impl Gen {
         let (txn, priority) = (self.txn(), self.priority());
         let leadership = self.option(Gen::ballot);
         match kind {
-            0 => RequestBody::Read { txn, priority, leadership, ops: self.ops(), mode: self.mode() },
+            0 => RequestBody::Read {
+                txn,
+                priority,
+                leadership,
+                ops: self.ops(),
+                mode: self.mode(),
+                policy: self.policy(),
+            },
             1 => RequestBody::Snapshot { at: self.option(Gen::ts), ops: self.ops() },
             2 => RequestBody::Commit {
                 txn,

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! begin TXN [node=N]              a read-write transaction; the order of begins is that of age
-//! read TXN SPAN... [lock=x]       locks and reads; `...` if it waits
+//! read TXN SPAN... [lock=x] [wait=no|skip|unlocked|MS]    locks and reads; `...` if it waits
 //! put TXN K=V...                  buffers writes
 //! commit TXN     rollback TXN
 //! snapshot SPAN... [node=N] [at=MS]    without `at`: a strong read
@@ -31,7 +31,7 @@ use truetime::Timestamp;
 
 use crate::api::{ReadOp, RequestBody, TxnStatus};
 use crate::client::{ClientError, ClientInput, GroupOp, Outcome, ReadWrite, SnapshotRead, StatusQuery};
-use crate::types::{Key, LockMode, Mutation, Span};
+use crate::types::{Key, LockMode, LockPolicy, Mutation, Span};
 use world::{EPOCH_MS, MS, Op, Outcomes, World};
 
 fn at_ms(ts: Timestamp) -> String {
@@ -118,6 +118,13 @@ impl goldenscript::Runner for World {
                     Some(_) => LockMode::Exclusive,
                     None => LockMode::Shared,
                 };
+                let policy = match args.take_key("wait") {
+                    None => LockPolicy::Wait,
+                    Some("no") => LockPolicy::NoWait,
+                    Some("skip") => LockPolicy::Skip,
+                    Some("unlocked") => LockPolicy::Unlocked,
+                    Some(ms) => LockPolicy::WaitAtMost(ms.parse::<i64>()? * MS),
+                };
                 let name = pos(&mut args)?;
                 let client = self.clients.get_mut(name).ok_or("no such transaction")?;
                 let input = match command.name.as_str() {
@@ -132,7 +139,7 @@ impl goldenscript::Runner for World {
                         args.reject_next()?;
                         return Ok(String::new());
                     }
-                    "read" => ClientInput::Read { ops: ops(&mut args), mode },
+                    "read" => ClientInput::Read { ops: ops(&mut args), mode, policy },
                     "commit" => ClientInput::Commit { deadline },
                     _ => ClientInput::Rollback,
                 };

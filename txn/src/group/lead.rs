@@ -108,6 +108,8 @@ pub(super) struct Lead {
     pub locks: LockTable,
     pub txns: BTreeMap<TxnId, Active>,
     pub waiting: BTreeMap<u64, Waiting>,
+    /// When reads give up waiting, on the monotonic clock; some of them may have been granted since.
+    pub lock_deadlines: BTreeSet<(i64, u64)>,
     pub next_token: u64,
     /// Requests whose locks were granted since.
     pub granted: VecDeque<u64>,
@@ -161,6 +163,9 @@ impl Lead {
         if let Some((ts, _)) = self.waits.first() {
             at = at.min(until_after(now, *ts));
         }
+        if let Some((deadline_ns, _)) = self.lock_deadlines.first() {
+            at = at.min(*deadline_ns);
+        }
         if !self.stalled.is_empty() || self.splitting.is_some() {
             at = at.min(now.mono_ns + STALLED_POLL_NS);
         }
@@ -197,6 +202,7 @@ impl Group {
             locks: LockTable::new(),
             txns: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            lock_deadlines: BTreeSet::new(),
             next_token: 1,
             granted: VecDeque::new(),
             stalled: BTreeSet::new(),

@@ -3,6 +3,9 @@
 //! A read first finds out which keys it will return, locks just those (to the last row, if a limit
 //! or the size of a reply ends it there), and reads again if it had to wait. So a limited scan does
 //! not lock a whole table, and yet meets no phantoms in what it has seen.
+//!
+//! A read may refuse to wait, or wait for so long only (`LockPolicy`): then it is refused, and its
+//! transaction is as before.
 
 use paxos::Ballot;
 use truetime::{Guarantee, Timestamp};
@@ -13,7 +16,7 @@ use crate::api::{AbortReason, GroupError, READ_BYTES_MAX, ReadOp, ReadResult, Re
 use crate::locks::{Effects, Wants};
 use crate::mvcc;
 use crate::ready::Outgoing;
-use crate::types::{Key, LockMode, Priority, Span, TxnId};
+use crate::types::{Key, LockMode, LockPolicy, Priority, Span, TxnId};
 
 /// A locking read, as asked.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(super) struct ReadRequest {
     pub leadership: Option<Ballot>,
     pub ops: Vec<ReadOp>,
     pub mode: LockMode,
+    pub policy: LockPolicy,
 }
 
 impl Group {
@@ -79,9 +83,72 @@ impl Group {
             cx.out.refuse(to, GroupError::Invalid("the transaction is already committing".into()));
             return Ok(());
         }
+        match request.policy {
+            LockPolicy::NoWait | LockPolicy::Skip | LockPolicy::Unlocked => return self.read_at_once(cx, to, &request),
+            LockPolicy::Wait | LockPolicy::WaitAtMost(_) => {}
+        }
+        let at_most = request.policy;
         let waiting = Waiting::Read { to, request: Box::new(request), arrived_ns: cx.now.mono_ns };
         let token = self.enqueue(waiting);
-        self.try_read(cx, token)
+        self.try_read(cx, token)?;
+        if let LockPolicy::WaitAtMost(ns) = at_most
+            && let Some(lead) = self.lead.as_mut().filter(|lead| lead.waiting.contains_key(&token))
+        {
+            lead.lock_deadlines.insert((cx.now.mono_ns.saturating_add(ns.max(0)), token));
+        }
+        Ok(())
+    }
+
+    /// A read that waits for no lock. Between its look and its locks nothing else happens here, so it need not
+    /// look again.
+    fn read_at_once(&mut self, cx: &mut Cx, to: ReplyTo, request: &ReadRequest) -> Result<()> {
+        let mut newest = Timestamp::MIN;
+        let (mut results, wants) = read_latest(cx, request, &mut newest)?;
+        let locks = &mut self.lead().locks;
+        match request.policy {
+            LockPolicy::NoWait if !locks.try_acquire(request.txn, request.priority, wants) => {
+                cx.out.refuse(to, GroupError::LockNotAvailable);
+                return Ok(());
+            }
+            LockPolicy::Skip => {
+                for result in &mut results {
+                    // A limit is the number of rows looked at: the gateway asks for keys, and needs none.
+                    result.rows.retain(|row| {
+                        let want = vec![(Span::point(row.key.clone()), request.mode)];
+                        locks.try_acquire(request.txn, request.priority, want)
+                    });
+                }
+            }
+            _ => {}
+        }
+        self.answer_read(cx, to, results, newest, 0);
+        Ok(())
+    }
+
+    fn answer_read(&mut self, cx: &mut Cx, to: ReplyTo, results: Vec<ReadResult>, newest: Timestamp, wait_ns: i64) {
+        let reply = Reply::Rows { results, leadership: Some(self.lead().ballot), read_ts: None, wait_ns };
+        let lease_end = self.leading(cx.now).ok().map(|l| l.lease_end);
+        let lease_end = self.sealed_by(cx.now, lease_end);
+        self.hold(cx, newest, Outgoing { to: to.node, id: to.id, reply, lease_end });
+    }
+
+    /// Refuses the reads that have waited for as long as they would.
+    pub(super) fn end_lock_waits(&mut self, cx: &mut Cx) -> Result<()> {
+        while let Some(lead) = &mut self.lead
+            && let Some((_, token)) = lead.lock_deadlines.first().copied().filter(|(at, _)| *at <= cx.now.mono_ns)
+        {
+            lead.lock_deadlines.pop_first();
+            // What was granted in this very step is to be read yet, and is no wait any more.
+            if lead.granted.contains(&token) {
+                continue;
+            }
+            if let Some(Waiting::Read { to, .. }) = lead.waiting.remove(&token) {
+                cx.out.refuse(to, GroupError::LockNotAvailable);
+                let effects = lead.locks.cancel(token);
+                self.effects(cx, effects, None)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn enqueue(&mut self, waiting: Waiting) -> u64 {
@@ -106,15 +173,7 @@ impl Group {
         };
         let effects = self.lead().locks.acquire(request.txn, request.priority, wants, token);
         if effects.granted.contains(&token) {
-            let reply = Reply::Rows {
-                results,
-                leadership: Some(self.lead().ballot),
-                read_ts: None,
-                wait_ns: cx.now.mono_ns - arrived_ns,
-            };
-            let lease_end = self.leading(cx.now).ok().map(|l| l.lease_end);
-            let lease_end = self.sealed_by(cx.now, lease_end);
-            self.hold(cx, newest, Outgoing { to: to.node, id: to.id, reply, lease_end });
+            self.answer_read(cx, to, results, newest, cx.now.mono_ns - arrived_ns);
         } else {
             self.lead().waiting.insert(token, Waiting::Read { to, request, arrived_ns });
         }

@@ -285,8 +285,8 @@ impl Group {
     pub fn request(&mut self, cx: &mut Cx, from: NodeId, request: Request) -> Result<()> {
         let to = ReplyTo { node: from, id: request.id };
         match request.body {
-            RequestBody::Read { txn, priority, leadership, ops, mode } => {
-                self.on_read(cx, to, locking::ReadRequest { txn, priority, leadership, ops, mode })
+            RequestBody::Read { txn, priority, leadership, ops, mode, policy } => {
+                self.on_read(cx, to, locking::ReadRequest { txn, priority, leadership, ops, mode, policy })
             }
             RequestBody::Snapshot { at, ops } => self.on_snapshot(cx, to, at, ops),
             RequestBody::Commit { txn, priority, leadership, writes, participants, deadline } => {
@@ -324,6 +324,7 @@ impl Group {
         if self.paxos_wake_ns.is_some_and(|at| at <= cx.now.mono_ns) {
             self.consensus(cx, paxos::Input::Tick)?;
         }
+        self.end_lock_waits(cx)?;
         self.settle(cx)?;
         self.run_readers(cx)?;
         self.answer_wants(cx);

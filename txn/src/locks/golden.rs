@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! acquire TXN SPAN=MODE ...
+//! try TXN SPAN=MODE ...   at once or not at all
+//! cancel N                the request with that number waits no more
 //! release TXN      protect TXN
 //! locks            what is held and waited for
 //! stops TXN        whether an older transaction waits for it
@@ -93,6 +95,21 @@ impl goldenscript::Runner for World {
                 let priority = Priority { start: Timestamp::from_nanos(owner.0 as i64), id: owner };
                 let effects = self.table.acquire(owner, priority, wants, token);
                 self.show(effects, Some(token))
+            }
+            "try" => {
+                let owner = txn(&mut args)?;
+                let mut wants = Vec::new();
+                while let Some((span, mode)) = args.next_key() {
+                    wants.push((parse_span(span), parse_mode(mode)?));
+                }
+                let priority = Priority { start: Timestamp::from_nanos(owner.0 as i64), id: owner };
+                let held = self.table.try_acquire(owner, priority, wants);
+                format!("{}\n", if held { "granted" } else { "not to be had" })
+            }
+            "cancel" => {
+                let token = args.next_pos().ok_or("which request?")?.parse()?;
+                let effects = self.table.cancel(token);
+                self.show(effects, None)
             }
             "release" => {
                 let effects = self.table.release(txn(&mut args)?);

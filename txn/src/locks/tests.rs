@@ -47,6 +47,17 @@ impl Twin {
         })
     }
 
+    fn is_free(&self, txn: TxnId, wants: &Wants) -> bool {
+        wants.iter().all(|(span, mode)| {
+            let clash = |s: &Span, m: LockMode| s.overlaps(span) && conflict(m, *mode);
+            self.held.iter().all(|(t, s, m)| *t == txn || !clash(s, *m))
+                && self
+                    .waiting
+                    .iter()
+                    .all(|(_, t, w)| self.ages[t] >= self.ages[&txn] || w.iter().all(|(s, m)| !clash(s, *m)))
+        })
+    }
+
     fn settle(&mut self) -> Effects {
         let mut effects = Effects::default();
         'again: loop {
@@ -115,6 +126,23 @@ fn agrees_with_the_twin() {
                         .collect();
                     twin.waiting.push((token, t, wants.clone()));
                     (table.acquire(t, age(owner), wants, token), twin.settle())
+                }
+                8 if !twin.protected.contains(&t) => {
+                    let mode = if rng.random_bool(0.5) { LockMode::Shared } else { LockMode::Exclusive };
+                    let wants = vec![(random_span(&mut rng), mode)];
+                    let held = table.try_acquire(t, age(owner), wants.clone());
+                    // At once, without a wound: the twin says so if it grants the request to someone who
+                    // may wound nobody, because nobody else holds or has waited for what it wants.
+                    assert_eq!(held, twin.is_free(t, &wants), "seed {seed} step {token}");
+                    if held {
+                        twin.held.extend(wants.into_iter().map(|(span, mode)| (t, span, mode)));
+                    }
+                    (Effects::default(), Effects::default())
+                }
+                9 if !twin.waiting.is_empty() => {
+                    let (waiting, _, _) = twin.waiting[rng.random_range(0..twin.waiting.len())];
+                    twin.waiting.retain(|(token, _, _)| *token != waiting);
+                    (table.cancel(waiting), twin.settle())
                 }
                 6 if twin.held.iter().any(|(h, _, _)| *h == t) => {
                     table.protect(t);

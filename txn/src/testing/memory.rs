@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use bytes::Bytes;
+use paxos::GroupId;
 
+use crate::keyspace;
+use crate::meta::GroupMeta;
 use crate::storage::{Batch, Op, Storage, StorageError, Visit};
 
 /// What a key held before a batch.
@@ -120,6 +123,14 @@ impl MemoryStore {
     /// Whether a write has failed since the store was last opened or mended.
     pub fn write_failed(&self) -> bool {
         self.write_failed
+    }
+
+    /// The groups of which there is a state, and not only a name.
+    pub fn groups_with_state(&self) -> Vec<GroupId> {
+        let (start, end) = keyspace::groups_span();
+        let metas = self.map.range(start..end).filter_map(|(key, value)| Some((keyspace::meta_group(key)?, value)));
+        let whole = |value: &Bytes| GroupMeta::decode(value.clone()).is_ok_and(|meta| !meta.installing);
+        metas.filter(|(_, value)| whole(value)).map(|(group, _)| group).collect()
     }
 
     /// How many keys there are.

@@ -15,7 +15,9 @@ use truetime::{Interval, Now, Sabotage, Timestamp};
 use txn::client::{
     ClientError, ClientInput, ClientReady, Gateway, Operation, Outcome, ReadWrite, SnapshotRead, StatusQuery,
 };
-use txn::{LockMode, Mutation, Priority, ReadOp, ReadResult, Reply, Request, RequestBody, TxnId, TxnStatus};
+use txn::{
+    LockMode, LockPolicy, Mutation, Priority, ReadOp, ReadResult, Reply, Request, RequestBody, TxnId, TxnStatus,
+};
 
 /// What the sessions of one process share.
 pub struct Shared {
@@ -255,6 +257,12 @@ impl Engine for SimEngine {
         }
     }
 
+    async fn sleep(&self, ns: i64) {
+        let held = Held(&self.0, self.0.open_inbox());
+        let at_ns = self.0.now().mono_ns.saturating_add(ns.max(0));
+        self.0.wait(held.1, Some(at_ns)).await;
+    }
+
     fn node(&self) -> u64 {
         self.0.node.0
     }
@@ -272,7 +280,7 @@ impl Engine for SimEngine {
         let client = inner.client;
         inner.begun.push((client, id));
         drop(inner);
-        SimTxn { shared, open, id, priority, ended: false }
+        SimTxn { shared, open, id, priority, lock_timeout_ns: None, ended: false }
     }
 
     async fn snapshot(&self, bound: ReadBound, ops: Vec<ReadOp>) -> Result<(Timestamp, Vec<ReadResult>), ClientError> {
@@ -330,6 +338,7 @@ pub struct SimTxn {
     open: Arc<Open>,
     id: TxnId,
     priority: Priority,
+    lock_timeout_ns: Option<i64>,
     ended: bool,
 }
 
@@ -338,7 +347,15 @@ impl SimTxn {
         lock(&self.open.state)
     }
 
+    /// If the future of a read is dropped, the read is cancelled and the transaction goes on.
     async fn drive(&mut self, input: ClientInput) -> Outcome {
+        let mut driving = Driving { txn: self, ended: false };
+        let outcome = driving.txn.drive_on(input).await;
+        driving.ended = true;
+        outcome
+    }
+
+    async fn drive_on(&self, input: ClientInput) -> Outcome {
         let inbox = self.open.inbox;
         let mut ready = {
             let mut state = self.state();
@@ -366,6 +383,30 @@ impl SimTxn {
     }
 }
 
+/// An operation in progress.
+struct Driving<'a> {
+    txn: &'a SimTxn,
+    ended: bool,
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        // A connection that ends without a word says nothing here either.
+        if self.ended || self.txn.shared.inner().silent {
+            return;
+        }
+        let txn = self.txn;
+        let mut state = txn.state();
+        let mut ready = txn.shared.absorb(&mut state, txn.open.inbox);
+        let cancel = txn.shared.step(&mut state.txn, ClientInput::Cancel);
+        ready.sends.extend(cancel.sends);
+        state.busy = false;
+        state.wake_at_ns = cancel.wake_at_ns;
+        drop(state);
+        txn.shared.send(ready.sends, txn.open.inbox);
+    }
+}
+
 impl Transaction for SimTxn {
     fn id(&self) -> TxnId {
         self.id
@@ -375,12 +416,22 @@ impl Transaction for SimTxn {
         self.priority
     }
 
-    async fn read(&mut self, ops: Vec<ReadOp>, mode: LockMode) -> Result<Vec<ReadResult>, ClientError> {
-        match self.drive(ClientInput::Read { ops, mode }).await {
+    async fn read_with(
+        &mut self,
+        ops: Vec<ReadOp>,
+        mode: LockMode,
+        policy: LockPolicy,
+    ) -> Result<Vec<ReadResult>, ClientError> {
+        let policy = policy.at_most(self.lock_timeout_ns);
+        match self.drive(ClientInput::Read { ops, mode, policy }).await {
             Outcome::Rows { results, .. } => Ok(results),
             Outcome::Failed(err) => Err(err),
             outcome => unreachable!("a read ended with {outcome:?}"),
         }
+    }
+
+    fn set_lock_timeout(&mut self, ns: Option<i64>) {
+        self.lock_timeout_ns = ns;
     }
 
     fn write(&mut self, mutations: Vec<Mutation>) -> Result<(), ClientError> {
@@ -393,6 +444,11 @@ impl Transaction for SimTxn {
 
     fn undo_to(&mut self, mark: usize) {
         self.state().txn.undo_to(mark);
+    }
+
+    fn can_go_on(&self) -> bool {
+        let state = self.state();
+        !state.busy && state.txn.is_idle()
     }
 
     fn lock_wait_ns(&self) -> i64 {

@@ -80,7 +80,7 @@ impl Book {
                 0..4 => {
                     let keys: BTreeSet<i64> = (0..rng.random_range(1..3)).map(|_| rng.random_range(0..ITEMS)).collect();
                     let row = |(at, key)| (vec![key], vec![value(a), Datum::Int(b + at)]);
-                    let rows = (0..).zip(keys).map(row).collect();
+                    let rows = (0i64..).zip(keys).map(row).collect();
                     let conflict =
                         if rng.random() { OnConflict::Error } else { OnConflict::Update("a", Set::To(value(a))) };
                     Statement::Insert { table, rows, given: 2, conflict, returning: rng.random() }
