@@ -301,15 +301,17 @@ impl Client {
     /// Returns why it was lost.
     pub fn probe(&mut self) -> Option<String> {
         let session = self.session.as_mut()?;
+        // Its last words, if it had any.
+        let mut told = None;
         let reason = loop {
             match session.replies.message().now_or_never() {
                 None => break None,
-                Some(Ok(Some(message))) => {
-                    if let Some(Reply::Notice(notice)) = message.body {
-                        self.notices.push(notice.message);
-                    }
-                }
-                Some(Ok(None)) => break Some("the server ended the session".to_string()),
+                Some(Ok(Some(message))) => match message.body {
+                    Some(Reply::Notice(notice)) => self.notices.push(notice.message),
+                    Some(Reply::Error(error)) => told = Some(error.message),
+                    _ => {}
+                },
+                Some(Ok(None)) => break Some(told.unwrap_or_else(|| "the server ended the session".to_string())),
                 Some(Err(status)) => break Some(status_text(&status)),
             }
         };
