@@ -31,7 +31,7 @@ use truetime::{Interval, Timestamp};
 use txn::{Key, ReadOp, Row, Span};
 
 use crate::SqlError;
-use crate::types::DataType;
+use crate::types::{DataType, TypeModifier};
 
 /// How long after it was read a cached catalog may be used, in nanoseconds.
 pub const CATALOG_LEASE_NS: i64 = 2_000_000_000;
@@ -90,6 +90,9 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub ty: DataType,
+    /// Its length or precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modifier: Option<TypeModifier>,
     /// Whether NULL is refused.
     pub not_null: bool,
     /// The SQL text of its DEFAULT.

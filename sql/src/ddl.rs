@@ -71,7 +71,8 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
     }
     let index = table.columns.len();
     let ty = data_type(&column.data_type)?;
-    let mut result = Column { id: index as u32 + 1, name: name.clone(), ty, not_null: false, default: None };
+    let mut result =
+        Column { id: index as u32 + 1, name: name.clone(), ty, modifier: None, not_null: false, default: None };
     let mut is_key = false;
     let mut null = false;
     for option in &column.options {

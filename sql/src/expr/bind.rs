@@ -414,7 +414,7 @@ impl Binder<'_> {
         let expr = match (&bound.expr, bound.ty) {
             (_, None) => bound.coerce(to, self.params)?,
             (_, Some(from)) if from == to => bound.expr,
-            (_, Some(from)) if !value::can_cast(from, to) => {
+            (_, Some(from)) if value::cast_context(from, to).is_none() => {
                 return Err(SqlError::new("42846", format!("cannot cast type {} to {}", from.name(), to.name())));
             }
             (Expr::Const(datum), Some(_)) => Expr::Const(value::cast(datum.clone(), to)?),

@@ -346,14 +346,5 @@ fn output_name(expr: &ast::Expr) -> String {
 
 /// What a cast to a type is called.
 fn type_name(ty: &ast::DataType) -> String {
-    match crate::expr::bind::data_type(ty) {
-        Err(_) => "?column?",
-        Ok(DataType::Bool) => "bool",
-        Ok(DataType::Int) => "int8",
-        Ok(DataType::Float) => "float8",
-        Ok(DataType::Text) => "text",
-        Ok(DataType::Bytes) => "bytea",
-        Ok(DataType::Timestamp) => "timestamptz",
-    }
-    .into()
+    crate::expr::bind::data_type(ty).map_or("?column?", DataType::internal_name).into()
 }
