@@ -123,6 +123,18 @@ pub struct AdminRows {
     pub rows: Vec<Vec<crate::types::Datum>>,
 }
 
+/// Where random numbers come from: the server's generator, or the simulator's seed.
+pub trait Random: Sync {
+    /// The next 64 random bits.
+    fn random_u64(&self) -> u64;
+}
+
+impl<E: Engine> Random for E {
+    fn random_u64(&self) -> u64 {
+        Engine::random_u64(self)
+    }
+}
+
 /// The database below SQL, as one gateway sees it. Cheap to clone.
 pub trait Engine: Clone + Send + Sync + 'static {
     /// Its read-write transactions.
@@ -136,6 +148,10 @@ pub trait Engine: Clone + Send + Sync + 'static {
 
     /// Waits until `t` has surely passed: until `TT.after(t)`.
     fn sleep_until_after(&self, t: Timestamp) -> impl Future<Output = ()> + Send;
+
+    /// 64 random bits, for `random()` and `gen_random_uuid()`: hard to guess in a server, and of the seed in a
+    /// simulation.
+    fn random_u64(&self) -> u64;
 
     /// This gateway's node.
     fn node(&self) -> u64;

@@ -110,7 +110,7 @@ impl<E: Engine> Session<E> {
                 self.refuse_writes("ALTER TABLE")?;
                 let catalog = self.db.load_strong().await?;
                 let table = catalog.table(table).ok_or_else(|| crate::catalog::undefined_table(table))?;
-                let context = EvalContext { params: &[], now: self.db.engine().now().latest };
+                let context = EvalContext { params: &[], now: self.db.engine().now().latest, random: self.db.engine() };
                 for at in ddl::split_keys(table, rows, &context)? {
                     self.db.engine().admin(AdminCommand::Split { at }).await?;
                 }
@@ -228,7 +228,7 @@ impl<E: Engine> Session<E> {
             if let Some(table) = &planned.table {
                 open.tables.insert(table.name.clone(), table.id);
             }
-            let context = EvalContext { params: &params, now: open.now };
+            let context = EvalContext { params: &params, now: open.now, random: &engine };
             let before = open.txn.lock_wait_ns();
             let mut output = stream(sink, &planned.columns);
             let mut reader: Reader<'_, E> = Reader::Txn(&mut open.txn);
@@ -254,7 +254,7 @@ impl<E: Engine> Session<E> {
             Block::ReadOnly(block) => (block.bound, block.now),
             _ => (at.map_or(ReadBound::Strong, ReadBound::At), engine.now().latest),
         };
-        let context = EvalContext { params: &params, now };
+        let context = EvalContext { params: &params, now, random: &engine };
         let mut output = stream(sink, &planned.columns);
         let mut reader: Reader<'_, E> = Reader::Snapshot { engine: &engine, bound };
         let counts = short::run(&planned.plan, &context, &mut reader, &mut output).await?;
@@ -283,7 +283,7 @@ impl<E: Engine> Session<E> {
         for attempt in 1.. {
             let mut txn = engine.begin(priority);
             priority = Some(txn.priority());
-            let context = EvalContext { params, now: engine.now().latest };
+            let context = EvalContext { params, now: engine.now().latest, random: &engine };
             let mut output = if sink.is_some() { Output::<S>::buffer() } else { Output::Discard };
             let mut reader: Reader<'_, E> = Reader::Txn(&mut txn);
             let counts = match short::run(&planned.plan, &context, &mut reader, &mut output).await {
@@ -387,9 +387,11 @@ fn convert_params(types: &[DataType], given: &[Datum]) -> Result<Vec<Datum>, Sql
     }
     let convert = |(index, (ty, datum)): (usize, (&DataType, &Datum))| match (datum, ty) {
         (Datum::Text(text), ty) => value::parse_text(text, *ty),
-        (Datum::Int(v), DataType::Float) => Ok(Datum::Float(*v as f64)),
-        (datum, DataType::Text) => value::cast(datum.clone(), DataType::Text),
-        (datum, ty) if datum.data_type().is_none_or(|found| found == *ty) => Ok(datum.clone()),
+        (datum, ty) if datum.is_of(*ty) => Ok(datum.clone()),
+        // An integer out of the range of its type, too.
+        (Datum::Int(_), ty) if ty.is_number() => value::cast(datum.clone(), *ty),
+        (Datum::Float(_), DataType::Float4 | DataType::Numeric) => value::cast(datum.clone(), *ty),
+        (datum, DataType::Text | DataType::Char) => value::cast(datum.clone(), *ty),
         (datum, ty) => Err(SqlError::new(
             "42804",
             format!(

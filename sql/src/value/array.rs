@@ -108,8 +108,7 @@ impl ArrayValue {
 fn push_item(text: &str, out: &mut String) {
     let plain = !text.is_empty()
         && !text.eq_ignore_ascii_case("null")
-        && !text
-            .contains(|c: char| matches!(c, '{' | '}' | ',' | '"' | '\\' | ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c'));
+        && !text.contains(['{', '}', ',', '"', '\\', ' ', '\t', '\n', '\r', '\x0b', '\x0c']);
     if plain {
         out.push_str(text);
         return;

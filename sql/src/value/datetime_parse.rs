@@ -24,10 +24,6 @@ const TEXT_BYTES_MAX: usize = 128;
 /// 22007.
 pub(super) fn invalid(what: &str, text: &str) -> SqlError {
     let shown: String = text.chars().take(100).collect();
-    let what = match what {
-        "time" => "time",
-        other => other,
-    };
     SqlError::new("22007", format!("invalid input syntax for type {what}: \"{shown}\""))
 }
 
@@ -36,7 +32,7 @@ fn field_range(text: &str) -> SqlError {
 }
 
 /// English names of months: the first three letters tell them apart.
-pub(super) const MONTHS: [&str; 12] = [
+pub(crate) const MONTHS: [&str; 12] = [
     "january",
     "february",
     "march",
@@ -51,7 +47,7 @@ pub(super) const MONTHS: [&str; 12] = [
     "december",
 ];
 /// English names of days, from Sunday.
-pub(super) const WEEKDAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+pub(crate) const WEEKDAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 
 fn by_name(names: &[&str], word: &str) -> Option<i64> {
     let found = names.iter().position(|name| {
@@ -381,7 +377,7 @@ pub(super) fn fraction_ns(digits: &str) -> i64 {
 }
 
 /// Seconds east of UTC of `+02`, `-0330`, `+05:30:15`, and what follows.
-pub(super) fn parse_offset(text: &str) -> Option<(i64, &str)> {
+pub(crate) fn parse_offset(text: &str) -> Option<(i64, &str)> {
     let negative = match text.as_bytes().first()? {
         b'+' => false,
         b'-' => true,

@@ -48,16 +48,20 @@ impl Interval {
         days * i128::from(DAY_NS) + i128::from(self.nanos)
     }
 
-    /// One with this total, as few months and days as there may be in none: the twin of `total_ns`.
+    /// One with this total: the inverse of `total_ns`, but for how it is divided. `None` if there is none.
     pub fn from_total_ns(total: i128) -> Option<Interval> {
         let day = i128::from(DAY_NS);
-        let (days, nanos) = (total / day, total % day);
-        let (months, days) = (days / 30, days % 30);
-        Some(Interval { months: i32::try_from(months).ok()?, days: days as i32, nanos: nanos as i64 })
+        let clamp = |v: i128| v.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
+        // What does not fit into one unit stays in the next.
+        let months = clamp(total / day / 30);
+        let rest = total - months * 30 * day;
+        let days = clamp(rest / day);
+        let nanos = i64::try_from(rest - days * day).ok()?;
+        Some(Interval { months: months as i32, days: days as i32, nanos })
     }
 
     /// The sum: 22008.
-    pub fn add(self, other: Interval) -> Result<Interval, SqlError> {
+    pub fn plus(self, other: Interval) -> Result<Interval, SqlError> {
         Ok(Interval {
             months: self.months.checked_add(other.months).ok_or_else(out_of_range)?,
             days: self.days.checked_add(other.days).ok_or_else(out_of_range)?,
@@ -66,7 +70,7 @@ impl Interval {
     }
 
     /// The other way: 22008.
-    pub fn neg(self) -> Result<Interval, SqlError> {
+    pub fn negated(self) -> Result<Interval, SqlError> {
         Ok(Interval {
             months: self.months.checked_neg().ok_or_else(out_of_range)?,
             days: self.days.checked_neg().ok_or_else(out_of_range)?,
@@ -75,7 +79,7 @@ impl Interval {
     }
 
     /// Multiplied, as PostgreSQL does: what is left of months becomes days, and of days time.
-    pub fn mul(self, factor: f64) -> Result<Interval, SqlError> {
+    pub fn times(self, factor: f64) -> Result<Interval, SqlError> {
         let months = f64::from(self.months) * factor;
         let days = f64::from(self.days) * factor;
         let nanos = self.nanos as f64 * factor;
@@ -221,7 +225,7 @@ impl Interval {
             return Err(invalid(text));
         }
         let result = sum.finish()?;
-        if ago { result.neg() } else { Ok(result) }
+        if ago { result.negated() } else { Ok(result) }
     }
 }
 

@@ -14,10 +14,12 @@ mod json_parse;
 mod modifier;
 mod number;
 pub mod numeric;
+mod numeric_math;
 pub mod uuid;
 
 use std::cmp::Ordering;
 
+pub(crate) use cast::no_cast;
 pub use cast::{CastContext, cast, cast_context};
 pub use datetime::parse_timestamp;
 pub use modifier::{apply_modifier, restore_modifier, type_text};

@@ -347,7 +347,7 @@ impl Numeric {
     }
 
     /// a / b, rounded to so many digits after the point.
-    pub(super) fn div_to(&self, other: &Numeric, scale: i64) -> Result<Numeric, SqlError> {
+    pub(crate) fn div_to(&self, other: &Numeric, scale: i64) -> Result<Numeric, SqlError> {
         let shift = scale - i64::from(self.scale) + i64::from(other.scale);
         let (mut a, mut b) = (self.unscaled(), other.unscaled());
         if shift >= 0 {

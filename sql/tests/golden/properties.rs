@@ -138,7 +138,7 @@ fn key_types() -> Vec<DataType> {
 fn byte_order_is_value_order() {
     let mut random = Random(1);
     let types = key_types();
-    for _ in 0..100_000 {
+    for _ in 0..50_000 {
         let shape: Vec<(DataType, bool)> =
             (0..1 + random.below(3)).map(|_| (*random.pick(&types), random.below(2) == 0)).collect();
         let a: Vec<Datum> = shape.iter().map(|(ty, _)| random.datum(*ty)).collect();
