@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use paxos::{GroupId, NodeId};
 use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -214,6 +214,7 @@ impl Parts {
             replies.clone(),
             metrics.clone(),
             about,
+            ChaCha20Rng::from_seed(crate::clock::seed().context("no randomness")?),
         );
         let (sessions_wanted, lease_ns) = (config.sessions_max, config.lease_ns);
         Ok(Parts {

@@ -14,7 +14,7 @@ use proto::v1::value::Kind;
 use proto::v1::{Column, Row, Type, Value};
 
 use crate::out::Out;
-use crate::units::timestamp;
+use crate::units::{sql_timestamp, timestamp};
 
 /// How many rows of a table are laid out together.
 pub const TABLE_ROWS_MAX: usize = 10_000;
@@ -82,7 +82,7 @@ pub fn text(value: &Value) -> Option<String> {
         Kind::Double(d) => double(*d),
         Kind::Text(s) => s.clone(),
         Kind::Bytea(b) => hex(b),
-        Kind::TimestampNs(ns) => timestamp(*ns),
+        Kind::TimestampNs(ns) => sql_timestamp(*ns),
     })
 }
 
@@ -94,6 +94,8 @@ pub fn json(value: &Value) -> serde_json::Value {
         Some(Kind::Bigint(n)) => (*n).into(),
         Some(Kind::Double(d)) if d.is_finite() => (*d).into(),
         Some(Kind::Text(s)) => s.clone().into(),
+        // RFC 3339, which every reader of JSON knows.
+        Some(Kind::TimestampNs(ns)) => timestamp(*ns).into(),
         Some(_) => text(value).into(),
     }
 }
@@ -273,7 +275,7 @@ pub fn aligned(columns: &[Column], rows: impl Iterator<Item = Vec<Option<String>
     table.load_style(style).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
     let header = columns.iter().map(|c| Cell::new(visible(&c.name)).set_alignment(CellAlignment::Center));
     table.set_header(header.collect::<Vec<_>>());
-    let numeric: Vec<bool> = columns.iter().map(|c| matches!(c.r#type(), Type::Bigint | Type::Double)).collect();
+    let numeric: Vec<bool> = columns.iter().map(|c| is_number(c.r#type())).collect();
     for row in rows {
         let cells = row.into_iter().enumerate().map(|(at, value)| {
             let right = numeric.get(at).copied().unwrap_or(false);
@@ -283,6 +285,12 @@ pub fn aligned(columns: &[Column], rows: impl Iterator<Item = Vec<Option<String>
         table.add_row(TableRow::from(cells.collect::<Vec<_>>()));
     }
     table.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether psql would show it at the right.
+fn is_number(ty: Type) -> bool {
+    use Type as T;
+    matches!(ty, T::Bigint | T::Double | T::Smallint | T::Integer | T::Real | T::Numeric)
 }
 
 /// Prints rows that were made here rather than by a server; all columns are text unless a type is

@@ -9,6 +9,15 @@ pub fn timestamp(ns: i64) -> String {
     DateTime::<Utc>::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// As [`timestamp`], in PostgreSQL's form: `2026-01-02 03:04:05.678+00`.
+pub fn sql_timestamp(ns: i64) -> String {
+    let text = DateTime::<Utc>::from_timestamp_nanos(ns).format("%Y-%m-%d %H:%M:%S%.9f").to_string();
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    // Without a fraction the zeros of the seconds stay.
+    let seconds = "2026-01-02 03:04:05".len();
+    format!("{text:0<seconds$}+00")
+}
+
 /// Nanoseconds as milliseconds with three significant places at most, such as `12.3` or `0.045`.
 pub fn ms(ns: i64) -> String {
     let ms = ns as f64 / 1e6;

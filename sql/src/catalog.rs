@@ -38,7 +38,7 @@ use txn::{Key, ReadOp, Row, Span};
 
 use crate::SqlError;
 use crate::jobs::Job;
-use crate::types::DataType;
+use crate::types::{DataType, TypeModifier};
 
 pub use index::{Index, IndexColumn, IndexState};
 
@@ -123,6 +123,9 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub ty: DataType,
+    /// Its length or precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modifier: Option<TypeModifier>,
     /// Whether NULL is refused.
     pub not_null: bool,
     /// The SQL text of its DEFAULT.

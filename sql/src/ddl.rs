@@ -15,7 +15,7 @@ use crate::catalog::{
 };
 use crate::engine::{CommitInfo, Engine, Transaction};
 use crate::entry::Layout;
-use crate::expr::bind::data_type;
+use crate::expr::bind::type_of;
 use crate::expr::{Binder, EvalContext, Params, Scope, eval};
 use crate::parse::{ident, object_name};
 use crate::row;
@@ -81,8 +81,8 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
         return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
     }
     let index = table.columns.len();
-    let ty = data_type(&column.data_type)?;
-    let mut result = Column { id: index as u32 + 1, name: name.clone(), ty, not_null: false, default: None };
+    let (ty, modifier) = type_of(&column.data_type)?;
+    let mut result = Column { id: index as u32 + 1, name: name.clone(), ty, modifier, not_null: false, default: None };
     let mut is_key = false;
     let mut null = false;
     for option in &column.options {
@@ -99,7 +99,7 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
                     "42703" => SqlError::new("0A000", "cannot use column reference in DEFAULT expression"),
                     _ => err,
                 })?;
-                bound.assign(ty, &name, &mut params)?;
+                bound.assign(&result, &mut params)?;
                 if !params.types.is_empty() {
                     return Err(SqlError::new("42P02", "there are no parameters in a DEFAULT expression"));
                 }
@@ -337,7 +337,7 @@ pub(crate) fn split_keys(
             let column = &table.columns[part.column];
             let mut params = Params::default();
             let mut binder = Binder { scope: &scope, params: &mut params, aggregates: None, clause: "SPLIT AT" };
-            let expr = binder.bind(value)?.assign(column.ty, &column.name, &mut params)?;
+            let expr = binder.bind(value)?.assign(column, &mut params)?;
             let datum = eval(&expr, &[], context)?;
             if datum.is_null() {
                 return Err(SqlError::new("23502", format!("null value in column \"{}\" of a split", column.name)));

@@ -140,6 +140,27 @@ pub struct AdminRows {
     pub rows: Vec<Vec<crate::types::Datum>>,
 }
 
+/// Where random numbers come from: the server's generator, or the simulator's seed.
+pub trait Random: Sync {
+    /// The next 64 random bits.
+    fn random_u64(&self) -> u64;
+}
+
+/// For expressions that were found to ask for none when they were bound.
+pub(crate) struct NoRandom;
+
+impl Random for NoRandom {
+    fn random_u64(&self) -> u64 {
+        panic!("an expression that must not be volatile asked for a random number")
+    }
+}
+
+impl<E: Engine> Random for E {
+    fn random_u64(&self) -> u64 {
+        Engine::random_u64(self)
+    }
+}
+
 /// The database below SQL, as one gateway sees it. Cheap to clone.
 pub trait Engine: Clone + Send + Sync + 'static {
     /// Its read-write transactions.
@@ -156,6 +177,10 @@ pub trait Engine: Clone + Send + Sync + 'static {
 
     /// Waits for so long, in nanoseconds.
     fn sleep(&self, ns: i64) -> impl Future<Output = ()> + Send;
+
+    /// 64 random bits, for `random()` and `gen_random_uuid()`: hard to guess in a server, and of the seed in a
+    /// simulation.
+    fn random_u64(&self) -> u64;
 
     /// This gateway's node.
     fn node(&self) -> u64;

@@ -10,7 +10,6 @@ use crate::catalog::Table;
 use crate::engine::CommitInfo;
 use crate::entry::Layout;
 use crate::expr::Expr;
-use crate::expr::functions::Function;
 use crate::plan::access::Access;
 use crate::plan::{Conflict, Plan, Scan, SelectPlan};
 use crate::short::Counts;
@@ -309,20 +308,36 @@ fn show(expr: &Expr, names: &dyn Fn(usize) -> String) -> String {
         }
         Expr::Coalesce(items) => format!("coalesce({})", list(items)),
         Expr::NullIf(a, b) => format!("nullif({}, {})", show(a, names), show(b, names)),
+        // Small integers are computed as bigints and checked: nothing that the user wrote.
+        Expr::Cast(a, ty) if ty.is_integer() && matches!(**a, Expr::Binary(..) | Expr::Neg(_)) => show(a, names),
         Expr::Cast(a, ty) => format!("{}::{}", show(a, names), ty.name()),
-        Expr::Call(function, args) => format!("{}({})", function_name(*function), list(args)),
+        Expr::Modify(a, ..) => show(a, names),
+        Expr::Array(_, items) => format!("ARRAY[{}]", list(items)),
+        Expr::Subscript(a, bounds, slice) => {
+            let side = |bound: &Option<Expr>| bound.as_ref().map_or(String::new(), |bound| show(bound, names));
+            let one = |(low, high): &(Option<Expr>, Option<Expr>)| match slice {
+                true => format!("[{}:{}]", side(low), side(high)),
+                false => format!("[{}]", side(low)),
+            };
+            format!("{}{}", show(a, names), bounds.iter().map(one).collect::<String>())
+        }
+        Expr::Quantified(op, a, array, any) => {
+            let word = if *any { "ANY" } else { "ALL" };
+            format!("({} {} {word} ({}))", show(a, names), op.symbol(), show(array, names))
+        }
+        Expr::Call(function, args) => match (function.is_operator(), args.as_slice()) {
+            (true, [a, b]) => format!("({} {} {})", show(a, names), function.name(), show(b, names)),
+            (true, [a]) => format!("({} {})", function.name(), show(a, names)),
+            _ => format!("{}({})", function.name(), list(args)),
+        },
     }
-}
-
-fn function_name(function: Function) -> String {
-    format!("{function:?}").to_lowercase()
 }
 
 fn constant(datum: &Datum) -> String {
     match (datum, value::to_text(datum)) {
         (_, None) => "NULL".into(),
         (Datum::Bool(v), _) => v.to_string(),
-        (Datum::Int(_) | Datum::Float(_), Some(text)) => text,
+        (Datum::Int(_) | Datum::Float(_) | Datum::Float4(_) | Datum::Numeric(_), Some(text)) => text,
         (_, Some(text)) => {
             let short: String = text.chars().take(60).collect();
             let dots = if short.len() < text.len() { ".." } else { "" };

@@ -4,23 +4,29 @@
 //! the order of the values (a descending column has all its bits flipped):
 //!
 //! ```text
-//!   boolean      1 byte
-//!   bigint       8 bytes, sign flipped; timestamps too
-//!   double       8 bytes, all bits flipped if negative, else the sign; NaN is one value, -0 is 0
-//!   text, bytea  each 00 as 00 FF, then 00 01
+//!   boolean         1 byte
+//!   integers        8 bytes, sign flipped; times and timestamps too; dates 4
+//!   double, real    8 or 4 bytes, all bits flipped if negative, else the sign; NaN is one value, -0 is 0
+//!   text, bytea     each 00 as 00 FF, then 00 01; a CHAR without its blanks
+//!   numeric, interval, uuid, arrays: see `row/key.rs`
 //! ```
 //!
 //! A value is a format byte and, for each other column that is not NULL, `id type bytes`. Reading
-//! skips ids that the table does not have (any more): hence the type beside each.
+//! skips ids that the table does not have (any more): hence the type beside each. What equal values of
+//! a key may differ in (the zeros after a NUMERIC, how an INTERVAL is written) is not in the key: if the
+//! column's type does not tell it either, the value holds that column, too.
 //!
 //! Decoders take bytes from disks and peers: damage is XX001, never a panic.
+
+mod key;
+mod payload;
 
 use txn::types::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use truetime::Timestamp;
 
 use crate::SqlError;
-use crate::catalog::{Catalog, SYSTEM_PREFIX, TABLE_PREFIX, Table};
+use crate::catalog::{Catalog, Column, SYSTEM_PREFIX, TABLE_PREFIX, Table};
 use crate::entry::Layout;
 use crate::types::{DataType, Datum};
 use crate::value;
@@ -43,6 +49,7 @@ pub fn encode_key_datum(out: &mut Vec<u8>, datum: &Datum, desc: bool) {
         Datum::Float(v) => out.extend_from_slice(&float_bits(*v).to_be_bytes()),
         Datum::Text(v) => escape(out, v.as_bytes()),
         Datum::Bytes(v) => escape(out, v),
+        other => key::encode(out, other),
     }
     if desc {
         out[start..].iter_mut().for_each(|byte| *byte = !*byte);
@@ -81,6 +88,10 @@ pub fn decode_key_datum(rest: &mut &[u8], ty: DataType, desc: bool) -> Result<Da
     };
     match ty {
         DataType::Int => Ok(Datum::Int((fixed()? ^ SIGN) as i64)),
+        DataType::Int2 | DataType::Int4 => {
+            let datum = Datum::Int((fixed()? ^ SIGN) as i64);
+            if datum.is_of(ty) { Ok(datum) } else { Err(damaged("a number beyond its column's type")) }
+        }
         DataType::Timestamp => Ok(Datum::Timestamp(Timestamp::from_nanos((fixed()? ^ SIGN) as i64))),
         DataType::Float => {
             let bits = fixed()?;
@@ -100,7 +111,25 @@ pub fn decode_key_datum(rest: &mut &[u8], ty: DataType, desc: bool) -> Result<Da
             String::from_utf8(bytes).map(Datum::Text).map_err(|_| damaged("text that is not UTF-8"))
         }
         DataType::Bytes => unescape(rest, flip).map(Datum::Bytes),
+        other => key::decode(rest, other, flip),
     }
+}
+
+/// What a column's value is after it was in a key, and nowhere else: its form may be another one.
+fn from_key(column: &Column, datum: Datum) -> Datum {
+    value::restore_modifier(datum, column.modifier)
+}
+
+/// Whether a key alone gives a column's value back as it is. If not, whoever keeps the key must keep the value,
+/// too.
+pub fn is_whole_in_key(column: &Column, datum: &Datum) -> bool {
+    if !key::may_lose(datum) {
+        return true;
+    }
+    let mut bytes = Vec::new();
+    encode_key_datum(&mut bytes, datum, false);
+    let back = decode_key_datum(&mut bytes.as_slice(), column.ty, false).map(|back| from_key(column, back));
+    back.is_ok_and(|back| back == *datum)
 }
 
 fn unescape(rest: &mut &[u8], flip: u8) -> Result<Vec<u8>, SqlError> {
@@ -148,47 +177,19 @@ pub fn check_key_size(key: &[u8]) -> Result<(), SqlError> {
 /// The value of a row; 54000 if it is too long.
 pub fn encode_value(table: &Table, row: &[Datum]) -> Result<Vec<u8>, SqlError> {
     let mut out = vec![FORMAT];
-    for index in table.value_columns() {
-        let column = &table.columns[index];
+    for (index, column) in table.columns.iter().enumerate() {
         let datum = &row[index];
-        if datum.is_null() {
+        if datum.is_null() || (table.key_position(index).is_some() && is_whole_in_key(column, datum)) {
             continue;
         }
         put_varint(&mut out, u64::from(column.id));
-        match datum {
-            Datum::Null => {}
-            Datum::Bool(v) => out.extend_from_slice(&[0, u8::from(*v)]),
-            Datum::Int(v) => {
-                out.push(1);
-                put_varint(&mut out, zigzag(*v));
-            }
-            Datum::Float(v) => {
-                out.push(2);
-                out.extend_from_slice(&v.to_bits().to_le_bytes());
-            }
-            Datum::Text(v) => put_bytes(&mut out, 3, v.as_bytes()),
-            Datum::Bytes(v) => put_bytes(&mut out, 4, v),
-            Datum::Timestamp(v) => {
-                out.push(5);
-                out.extend_from_slice(&v.as_nanos().to_le_bytes());
-            }
-        }
+        payload::put(&mut out, datum);
     }
     if out.len() > VALUE_BYTES_MAX {
         return Err(SqlError::new("54000", format!("row of {} bytes is too big", out.len()))
             .detail(format!("A row has at most {VALUE_BYTES_MAX} bytes.")));
     }
     Ok(out)
-}
-
-fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn zigzag(v: i64) -> u64 {
-    ((v << 1) ^ (v >> 63)) as u64
 }
 
 fn put_varint(out: &mut Vec<u8>, mut v: u64) {
@@ -228,7 +229,8 @@ pub fn decode_row(table: &Table, key: &[u8], value: &[u8]) -> Result<Vec<Datum>,
     let mut rest =
         key.strip_prefix(table.key_prefix().as_slice()).ok_or_else(|| damaged("its key is of another table"))?;
     for part in &table.key {
-        row[part.column] = decode_key_datum(&mut rest, table.columns[part.column].ty, part.desc)?;
+        let column = &table.columns[part.column];
+        row[part.column] = from_key(column, decode_key_datum(&mut rest, column.ty, part.desc)?);
     }
     if !rest.is_empty() {
         return Err(damaged("its key is too long"));
@@ -242,40 +244,15 @@ pub(crate) fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Re
     let mut hint = 0;
     while !rest.is_empty() {
         let id = take_varint(&mut rest)?;
-        let tag = take(&mut rest, 1)?[0];
-        let bytes = match tag {
-            0 => take(&mut rest, 1)?,
-            1 => {
-                let before = rest;
-                take_varint(&mut rest)?;
-                &before[..before.len() - rest.len()]
-            }
-            2 | 5 => take(&mut rest, 8)?,
-            3 | 4 => {
-                let len = take_varint(&mut rest)?;
-                take(&mut rest, len)?
-            }
-            _ => return Err(damaged("an unknown type")),
-        };
+        let (tag, bytes) = payload::take_raw(&mut rest)?;
         // Columns are stored in the table's order: look on from the last one.
         let count = table.columns.len();
         let found = (0..count).map(|i| (hint + i) % count).find(|i| u64::from(table.columns[*i].id) == id);
         let Some(index) = found else { continue };
         hint = index + 1;
-        let datum = match tag {
-            0 => Datum::Bool(bytes[0] != 0),
-            1 => {
-                let raw = take_varint(&mut &bytes[..])?;
-                Datum::Int((raw >> 1) as i64 ^ -((raw & 1) as i64))
-            }
-            2 => Datum::Float(f64::from_le_bytes(bytes.try_into().expect("8 bytes were taken"))),
-            5 => Datum::Timestamp(Timestamp::from_nanos(i64::from_le_bytes(
-                bytes.try_into().expect("8 bytes were taken"),
-            ))),
-            3 => Datum::Text(std::str::from_utf8(bytes).map_err(|_| damaged("text that is not UTF-8"))?.to_string()),
-            _ => Datum::Bytes(bytes.to_vec()),
-        };
-        if datum.data_type() != Some(table.columns[index].ty) {
+        let column = &table.columns[index];
+        let datum = value::restore_modifier(payload::decode(tag, bytes)?, column.modifier);
+        if datum.is_null() || !datum.is_of(column.ty) {
             return Err(damaged("a value of another type than its column"));
         }
         row[index] = datum;

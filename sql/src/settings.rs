@@ -19,7 +19,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("bytea_output", "hex", "accepted; always hex"),
     ("client_encoding", "UTF8", "always UTF8"),
     ("client_min_messages", "notice", "accepted"),
-    ("datestyle", "ISO, MDY", "accepted; timestamps are always RFC 3339"),
+    ("datestyle", "ISO, MDY", "accepted; always ISO"),
     ("default_transaction_isolation", "serializable", "always serializable"),
     ("default_transaction_read_only", "off", "transactions are read-only unless they say otherwise"),
     ("extra_float_digits", "1", "accepted; floats are always exact"),

@@ -5,11 +5,12 @@ pub(crate) mod index;
 use txn::Span;
 
 use crate::SqlError;
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, Column, Table};
 use crate::engine::AdminRows;
 use crate::row::pretty_key;
 use crate::sink::ColumnInfo;
 use crate::types::{DataType, Datum};
+use crate::value;
 
 /// Columns and rows.
 pub(crate) type Rows = (Vec<ColumnInfo>, Vec<Vec<Datum>>);
@@ -46,7 +47,7 @@ pub(crate) fn columns(table: &Table) -> Rows {
     let rows = table.columns.iter().enumerate().map(|(index, column)| {
         vec![
             text(&column.name),
-            text(column.ty.name()),
+            text(value::type_text(column.ty, column.modifier)),
             Datum::Bool(!column.not_null),
             column.default.as_ref().map_or(Datum::Null, text),
             table.key_position(index).map_or(Datum::Null, |position| Datum::Int(position as i64 + 1)),
@@ -70,7 +71,7 @@ pub(crate) fn create_table(table: &Table) -> Rows {
         .map(|column| {
             let null = if column.not_null { " NOT NULL" } else { "" };
             let default = column.default.as_ref().map_or(String::new(), |default| format!(" DEFAULT {default}"));
-            format!("  {} {}{null}{default}", quoted(&column.name), type_name(column.ty))
+            format!("  {} {}{null}{default}", quoted(&column.name), type_name(column))
         })
         .collect();
     let key: Vec<String> = table
@@ -88,15 +89,21 @@ pub(crate) fn create_table(table: &Table) -> Rows {
     (text_columns(&["table_name", "create_statement"]), vec![vec![text(&table.name), text(statement)]])
 }
 
-fn type_name(ty: DataType) -> &'static str {
-    match ty {
-        DataType::Bool => "BOOLEAN",
-        DataType::Int => "BIGINT",
-        DataType::Float => "DOUBLE PRECISION",
-        DataType::Text => "TEXT",
-        DataType::Bytes => "BYTEA",
-        DataType::Timestamp => "TIMESTAMPTZ",
+/// The shorter of PostgreSQL's names.
+fn type_name(column: &Column) -> String {
+    let long = value::type_text(column.ty, column.modifier).to_uppercase();
+    let words = [
+        ("CHARACTER VARYING", "VARCHAR"),
+        ("CHARACTER", "CHAR"),
+        ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"),
+        (" WITHOUT TIME ZONE", ""),
+    ];
+    let mut text = words.iter().fold(long, |text, (long, short)| text.replace(long, short));
+    // TIMESTAMP(3) WITH TIME ZONE
+    if let Some(rest) = text.strip_suffix(" WITH TIME ZONE") {
+        text = rest.replace("TIMESTAMP", "TIMESTAMPTZ");
     }
+    text
 }
 
 /// The engine's rows, with keys for people.

@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use paxos::NodeId;
+use rand::Rng as _;
+use rand_chacha::ChaCha20Rng;
 use sql::engine::{AdminCommand, AdminRows, Engine, ReadBound};
 use truetime::{Interval, Now, Timestamp};
 use txn::client::{ClientError, ClientInput, ClientReady, Gateway, Operation, Outcome, SnapshotRead};
@@ -56,6 +58,8 @@ struct Shared {
     admission: Arc<Admission>,
     memory: Arc<Memory>,
     drain: Drain,
+    /// For `random()` and `gen_random_uuid()`.
+    random: Mutex<ChaCha20Rng>,
 }
 
 /// What a node says of itself.
@@ -85,13 +89,26 @@ impl GatewayEngine {
         replies: Arc<Replies>,
         metrics: Arc<Metrics>,
         about: About,
+        random: ChaCha20Rng,
     ) -> GatewayEngine {
         let open = transaction::OpenTxns::default();
         let admission = Arc::new(Admission::new(about.admission));
         let memory = Arc::new(Memory::new(about.session_memory_max));
         let drain = Drain::default();
-        let shared =
-            Shared { gateway, clock, engine, transport, replies, metrics, open, about, admission, memory, drain };
+        let shared = Shared {
+            gateway,
+            clock,
+            engine,
+            transport,
+            replies,
+            metrics,
+            open,
+            about,
+            admission,
+            memory,
+            drain,
+            random: Mutex::new(random),
+        };
         GatewayEngine { shared: Arc::new(shared) }
     }
 
@@ -267,6 +284,10 @@ impl Engine for GatewayEngine {
 
     async fn sleep(&self, ns: i64) {
         tokio::time::sleep(Duration::from_nanos(ns.max(0).unsigned_abs())).await;
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.shared.random.lock().expect("no thread panics while it draws").next_u64()
     }
 
     fn node(&self) -> u64 {

@@ -26,6 +26,22 @@ pub fn data_type(ty: DataType) -> v1::Type {
         DataType::Text => v1::Type::Text,
         DataType::Bytes => v1::Type::Bytea,
         DataType::Timestamp => v1::Type::Timestamptz,
+        DataType::Int2 => v1::Type::Smallint,
+        DataType::Int4 => v1::Type::Integer,
+        DataType::Float4 => v1::Type::Real,
+        DataType::Numeric => v1::Type::Numeric,
+        DataType::Char => v1::Type::Character,
+        DataType::Date => v1::Type::Date,
+        DataType::Time => v1::Type::Time,
+        DataType::LocalTimestamp => v1::Type::Timestamp,
+        DataType::Interval => v1::Type::Interval,
+        DataType::Uuid => v1::Type::Uuid,
+        DataType::Json => v1::Type::Jsonb,
+        // The proto numbers an array's type 100 above its element's.
+        DataType::Array(element) => {
+            let element = data_type(element.data_type());
+            v1::Type::try_from(i32::from(element) + 100).expect("every type has its array")
+        }
     }
 }
 
@@ -39,6 +55,7 @@ pub fn value(datum: Datum) -> v1::Value {
         Datum::Text(v) => Some(Kind::Text(v)),
         Datum::Bytes(v) => Some(Kind::Bytea(v)),
         Datum::Timestamp(v) => Some(Kind::TimestampNs(v.as_nanos())),
+        other => sql::value::to_text(&other).map(Kind::Text),
     };
     v1::Value { kind }
 }
@@ -284,6 +301,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_type_has_its_own_number() {
+        let types: std::collections::BTreeSet<i32> = DataType::all().map(|ty| data_type(ty).into()).collect();
+        assert_eq!(types.len(), DataType::all().count());
+    }
+
+    #[test]
     fn values_round_trip() {
         for one in [
             Datum::Null,
@@ -296,6 +319,8 @@ mod tests {
         ] {
             assert_eq!(datum(value(one.clone())), one);
         }
+        let half = Datum::Numeric(sql::types::Numeric::parse("0.50").unwrap());
+        assert_eq!(datum(value(half)), Datum::Text("0.50".into()), "other types are their text");
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::Expr;
 use super::eval::{EvalContext, eval, is_true};
+use super::{BinaryOp, Expr, arithmetic};
 use crate::SqlError;
 use crate::row;
-use crate::types::{DataType, Datum};
+use crate::types::{DataType, Datum, Numeric};
 use crate::value;
 
 /// Which aggregate.
@@ -18,7 +18,7 @@ pub enum AggregateKind {
     Count,
     /// sum(x)
     Sum,
-    /// avg(x), a double
+    /// avg(x)
     Avg,
     /// min(x)
     Min,
@@ -37,6 +37,8 @@ pub struct Aggregate {
     pub kind: AggregateKind,
     /// Of what; a constant for count(*).
     pub arg: Expr,
+    /// The type of that.
+    pub ty: DataType,
     /// Each value once.
     pub distinct: bool,
     /// FILTER (WHERE ..).
@@ -50,6 +52,8 @@ pub const DISTINCT_BYTES_MAX: usize = 64 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Accumulator {
     count: i64,
+    /// Of integers: no sum of so many rows as there can be is too large for it.
+    total: i128,
     value: Option<Datum>,
     seen: BTreeSet<Vec<u8>>,
     seen_bytes: usize,
@@ -84,19 +88,24 @@ impl Accumulator {
             }
         }
         self.count += 1;
+        if let (AggregateKind::Sum | AggregateKind::Avg, Datum::Int(v)) = (aggregate.kind, &datum) {
+            self.total += i128::from(*v);
+            return Ok(());
+        }
+        let datum = match (aggregate.kind, datum) {
+            // An average of reals is a double.
+            (AggregateKind::Avg, Datum::Float4(v)) => Datum::Float(f64::from(v)),
+            (_, datum) => datum,
+        };
         let Some(old) = self.value.take() else {
-            self.value = Some(match (aggregate.kind, datum) {
-                (AggregateKind::Avg, Datum::Int(v)) => Datum::Float(v as f64),
-                (_, datum) => datum,
-            });
+            self.value = Some(datum);
             return Ok(());
         };
         self.value = Some(match (aggregate.kind, old, datum) {
-            (AggregateKind::Sum, Datum::Int(a), Datum::Int(b)) => {
-                Datum::Int(a.checked_add(b).ok_or_else(super::eval::out_of_range)?)
+            (AggregateKind::Sum | AggregateKind::Avg, Datum::Interval(a), Datum::Interval(b)) => {
+                Datum::Interval(a.plus(b)?)
             }
-            (AggregateKind::Sum | AggregateKind::Avg, Datum::Float(a), Datum::Float(b)) => Datum::Float(a + b),
-            (AggregateKind::Avg, Datum::Float(a), Datum::Int(b)) => Datum::Float(a + b as f64),
+            (AggregateKind::Sum | AggregateKind::Avg, a, b) => arithmetic::binary(BinaryOp::Add, a, b)?,
             (AggregateKind::Min, a, b) => {
                 if value::compare(&b, &a).is_lt() {
                     b
@@ -118,12 +127,29 @@ impl Accumulator {
         Ok(())
     }
 
-    /// The result.
-    pub fn finish(self, aggregate: &Aggregate) -> Datum {
-        match (aggregate.kind, self.value) {
-            (AggregateKind::CountRows | AggregateKind::Count, _) => Datum::Int(self.count),
-            (AggregateKind::Avg, Some(Datum::Float(sum))) => Datum::Float(sum / self.count as f64),
-            (_, value) => value.unwrap_or(Datum::Null),
+    /// The result: 22003 if it does not fit its type.
+    pub fn finish(self, aggregate: &Aggregate) -> Result<Datum, SqlError> {
+        use AggregateKind as K;
+        let kind = aggregate.kind;
+        if matches!(kind, K::CountRows | K::Count) {
+            return Ok(Datum::Int(self.count));
+        }
+        if self.count == 0 {
+            return Ok(Datum::Null);
+        }
+        if matches!(kind, K::Sum | K::Avg) && aggregate.ty.is_integer() {
+            let total = Numeric::from_i128(self.total, 0)?;
+            return match (kind, aggregate.ty) {
+                (K::Sum, DataType::Int) => Ok(Datum::Numeric(total)),
+                (K::Sum, _) => value::cast(Datum::Numeric(total), DataType::Int),
+                _ => total.div(&Numeric::from(self.count)).map(Datum::Numeric),
+            };
+        }
+        match (kind, self.value) {
+            (K::Avg, Some(Datum::Float(sum))) => Ok(Datum::Float(sum / self.count as f64)),
+            (K::Avg, Some(Datum::Numeric(sum))) => sum.div(&Numeric::from(self.count)).map(Datum::Numeric),
+            (K::Avg, Some(Datum::Interval(sum))) => sum.times(1.0 / self.count as f64).map(Datum::Interval),
+            (_, value) => Ok(value.unwrap_or(Datum::Null)),
         }
     }
 }
@@ -146,8 +172,17 @@ pub fn kind(name: &str) -> Option<AggregateKind> {
 pub fn result_type(kind: AggregateKind, arg: DataType) -> Option<DataType> {
     match (kind, arg) {
         (AggregateKind::CountRows | AggregateKind::Count, _) => Some(DataType::Int),
-        (AggregateKind::Sum, DataType::Int | DataType::Float) => Some(arg),
-        (AggregateKind::Avg, DataType::Int | DataType::Float) => Some(DataType::Float),
+        (AggregateKind::Sum, DataType::Int2 | DataType::Int4) => Some(DataType::Int),
+        (AggregateKind::Sum | AggregateKind::Avg, DataType::Int | DataType::Numeric) => Some(DataType::Numeric),
+        (AggregateKind::Avg, DataType::Int2 | DataType::Int4) => Some(DataType::Numeric),
+        (AggregateKind::Sum, DataType::Float | DataType::Float4) => Some(arg),
+        (AggregateKind::Avg, DataType::Float | DataType::Float4) => Some(DataType::Float),
+        (AggregateKind::Sum | AggregateKind::Avg, DataType::Interval) => Some(DataType::Interval),
+        // As in PostgreSQL 15, there is no least or largest of these.
+        (
+            AggregateKind::Min | AggregateKind::Max,
+            DataType::Bool | DataType::Json | DataType::Uuid | DataType::Bytes,
+        ) => None,
         (AggregateKind::Min | AggregateKind::Max, _) => Some(arg),
         (AggregateKind::And | AggregateKind::Or, DataType::Bool) => Some(DataType::Bool),
         _ => None,

@@ -5,14 +5,13 @@
 
 use sqlparser::ast;
 
-use super::aggregate::{self, Aggregate, AggregateKind};
-pub use super::literal::data_type;
+use super::aggregate::Aggregate;
+pub use super::literal::{data_type, type_of};
 use super::literal::{number, string_of};
-use super::{CompareOp, Expr, functions, operators};
+use super::{CompareOp, Expr, operators};
 use crate::SqlError;
 use crate::parse::ident;
 use crate::types::{DataType, Datum};
-use crate::value;
 
 /// The types of a statement's parameters, as far as they are known.
 #[derive(Clone, Debug, Default)]
@@ -43,61 +42,6 @@ pub struct Bound {
 impl Bound {
     pub(super) fn new(expr: Expr, ty: DataType) -> Bound {
         Bound { expr, ty: Some(ty) }
-    }
-
-    /// Brings it to a type that PostgreSQL would convert it to by itself: 42804 if it would not,
-    /// 22P02 if a literal is no value of the type.
-    pub fn coerce(self, to: DataType, params: &mut Params) -> Result<Expr, SqlError> {
-        match (self.expr, self.ty) {
-            (expr, Some(from)) if from == to => Ok(expr),
-            (Expr::Const(Datum::Int(v)), Some(DataType::Int)) if to == DataType::Float => {
-                Ok(Expr::Const(Datum::Float(v as f64)))
-            }
-            (expr, Some(DataType::Int)) if to == DataType::Float => Ok(Expr::Cast(Box::new(expr), to)),
-            (_, Some(from)) => {
-                Err(SqlError::new("42804", format!("expected type {}, found type {}", to.name(), from.name())))
-            }
-            (Expr::Const(Datum::Null), None) => Ok(Expr::Const(Datum::Null)),
-            (Expr::Const(Datum::Text(text)), None) => value::parse_text(&text, to).map(Expr::Const),
-            (Expr::Param(index), None) => match params.types[index] {
-                Some(known) => Bound::new(Expr::Param(index), known).coerce(to, params),
-                None => {
-                    params.types[index] = Some(to);
-                    Ok(Expr::Param(index))
-                }
-            },
-            (expr, None) => Ok(Expr::Cast(Box::new(expr), to)),
-        }
-    }
-
-    /// As [`Bound::coerce`], with the wider rules of an assignment to a column; the column is for
-    /// the message.
-    pub fn assign(self, to: DataType, column: &str, params: &mut Params) -> Result<Expr, SqlError> {
-        match self.ty {
-            Some(from) if from != to => {
-                let allowed = matches!((from, to), (DataType::Float, DataType::Int) | (DataType::Int, DataType::Float))
-                    || to == DataType::Text;
-                if !allowed {
-                    return Err(SqlError::new(
-                        "42804",
-                        format!(
-                            "column \"{column}\" is of type {} but expression is of type {}",
-                            to.name(),
-                            from.name()
-                        ),
-                    )
-                    .hint("You will need to rewrite or cast the expression."));
-                }
-                Ok(Expr::Cast(Box::new(self.expr), to))
-            }
-            _ => self.coerce(to, params),
-        }
-    }
-
-    /// What is still unknown becomes text.
-    pub fn resolve(self, params: &mut Params) -> Result<(Expr, DataType), SqlError> {
-        let ty = self.ty.unwrap_or(DataType::Text);
-        Ok((self.coerce(ty, params)?, ty))
     }
 }
 
@@ -143,6 +87,22 @@ impl Scope {
     }
 }
 
+/// A number as it is written, with the signs before it.
+fn signed_digits(expr: &ast::Expr) -> Option<String> {
+    match expr {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(digits, false) => Some(digits.clone()),
+            _ => None,
+        },
+        ast::Expr::Nested(expr) => signed_digits(expr),
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
+            let digits = signed_digits(expr)?;
+            Some(digits.strip_prefix('-').map_or_else(|| format!("-{digits}"), str::to_string))
+        }
+        _ => None,
+    }
+}
+
 /// Binds the expressions of one clause.
 pub struct Binder<'a> {
     /// What names mean.
@@ -157,21 +117,79 @@ pub struct Binder<'a> {
 
 impl Binder<'_> {
     /// Binds an expression.
+    ///
+    /// What nests deeply is told apart here, in a frame that stays small; the rest has functions of its own.
     pub fn bind(&mut self, expr: &ast::Expr) -> Result<Bound, SqlError> {
         use ast::Expr as E;
+        match expr {
+            E::Nested(inner) => self.bind(inner),
+            E::Identifier(name) => self.column(None, name),
+            E::Value(value) => self.literal(&value.value),
+            E::UnaryOp { op, expr } => self.unary(*op, expr),
+            E::BinaryOp { op: ast::BinaryOperator::And, .. } => self.connected(expr, &ast::BinaryOperator::And),
+            E::BinaryOp { op: ast::BinaryOperator::Or, .. } => self.connected(expr, &ast::BinaryOperator::Or),
+            E::BinaryOp { .. } => self.operation(expr),
+            E::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
+                self.case(operand.as_deref(), conditions, else_result.as_deref())
+            }
+            E::Function(function) => self.function(function),
+            other => self.bind_other(other),
+        }
+    }
+
+    /// AND, OR. A long chain is a deep tree to the left: walked here, not recursed into.
+    fn connected(&mut self, expr: &ast::Expr, op: &ast::BinaryOperator) -> Result<Bound, SqlError> {
+        let name = if *op == ast::BinaryOperator::And { "AND" } else { "OR" };
+        let mut parts = Vec::new();
+        let mut rest = expr;
+        while let ast::Expr::BinaryOp { left, op: found, right } = rest
+            && found == op
+        {
+            parts.push(self.boolean(right, name)?);
+            rest = left;
+        }
+        parts.push(self.boolean(rest, name)?);
+        parts.reverse();
+        Ok(Bound::new(if name == "AND" { Expr::And(parts) } else { Expr::Or(parts) }, DataType::Bool))
+    }
+
+    /// Any other operator. As above: `1 + 1 + 1 ..` leans to the left.
+    fn operation(&mut self, expr: &ast::Expr) -> Result<Bound, SqlError> {
+        use ast::Expr as E;
+        let mut rest = expr;
+        let mut spine = Vec::new();
+        while let E::BinaryOp { left, op, right } = rest
+            && !matches!(op, ast::BinaryOperator::And | ast::BinaryOperator::Or)
+        {
+            spine.push((op, right));
+            rest = left;
+        }
+        if let [(op, right)] = spine.as_slice()
+            && let (E::Tuple(a), E::Tuple(b)) = (super::bind_value::inner(rest), super::bind_value::inner(right))
+        {
+            return Ok(Bound::new(self.compare_rows(op, a, b)?, DataType::Bool));
+        }
+        let mut bound = self.bind(rest)?;
+        for (op, right) in spine.into_iter().rev() {
+            let right = self.bind(right)?;
+            bound = operators::binary(op, bound, right, self.params)?;
+        }
+        Ok(bound)
+    }
+
+    #[inline(never)]
+    fn bind_other(&mut self, expr: &ast::Expr) -> Result<Bound, SqlError> {
+        use ast::Expr as E;
         Ok(match expr {
-            E::Nested(inner) => self.bind(inner)?,
-            E::Identifier(name) => self.column(None, name)?,
             E::CompoundIdentifier(parts) => match parts.as_slice() {
                 [table, name] => self.column(Some(table), name)?,
                 _ => return Err(SqlError::unsupported(format!("the name {expr}"))),
             },
-            E::Value(value) => self.literal(&value.value)?,
             E::TypedString(typed) => {
-                let ty = data_type(&typed.data_type)?;
+                let (ty, modifier) = type_of(&typed.data_type)?;
                 let text = string_of(&typed.value.value)
                     .ok_or_else(|| SqlError::syntax(format!("invalid literal: {expr}")))?;
-                Bound::new(Expr::Const(value::parse_text(text, ty)?), ty)
+                Bound { expr: Expr::Const(Datum::Text(text.into())), ty: None }.cast(ty, modifier, self.params)?
             }
             E::IsNull(a) => Bound::new(Expr::IsNull(Box::new(self.any(a)?)), DataType::Bool),
             E::IsNotNull(a) => Bound::new(Expr::IsNull(Box::new(self.any(a)?)).negated(), DataType::Bool),
@@ -189,6 +207,9 @@ impl Binder<'_> {
             }
             E::IsDistinctFrom(a, b) => Bound::new(self.distinct(a, b)?, DataType::Bool),
             E::IsNotDistinctFrom(a, b) => Bound::new(self.distinct(a, b)?.negated(), DataType::Bool),
+            E::InList { expr, list, negated } if matches!(super::bind_value::inner(expr), E::Tuple(_)) => {
+                Bound::new(self.rows_in(expr, list)?.negated_if(*negated), DataType::Bool)
+            }
             E::InList { expr, list, negated } => {
                 let mut all = vec![self.bind(expr)?];
                 for item in list {
@@ -210,39 +231,6 @@ impl Binder<'_> {
             E::ILike { negated, any: false, expr, pattern, escape_char } => {
                 self.like(expr, pattern, escape_char, *negated, true)?
             }
-            E::UnaryOp { op, expr } => self.unary(*op, expr)?,
-            E::BinaryOp { op: op @ (ast::BinaryOperator::And | ast::BinaryOperator::Or), .. } => {
-                // A long chain is a deep tree to the left: walked here, not recursed into.
-                let name = if *op == ast::BinaryOperator::And { "AND" } else { "OR" };
-                let mut parts = Vec::new();
-                let mut rest = expr;
-                while let E::BinaryOp { left, op: found, right } = rest
-                    && found == op
-                {
-                    parts.push(self.boolean(right, name)?);
-                    rest = left;
-                }
-                parts.push(self.boolean(rest, name)?);
-                parts.reverse();
-                Bound::new(if name == "AND" { Expr::And(parts) } else { Expr::Or(parts) }, DataType::Bool)
-            }
-            E::BinaryOp { .. } => {
-                // As above: `1 + 1 + 1 ..` leans to the left.
-                let mut rest = expr;
-                let mut spine = Vec::new();
-                while let E::BinaryOp { left, op, right } = rest
-                    && !matches!(op, ast::BinaryOperator::And | ast::BinaryOperator::Or)
-                {
-                    spine.push((op, right));
-                    rest = left;
-                }
-                let mut bound = self.bind(rest)?;
-                for (op, right) in spine.into_iter().rev() {
-                    let right = self.bind(right)?;
-                    bound = operators::binary(op, bound, right, self.params)?;
-                }
-                bound
-            }
             E::Cast {
                 kind: ast::CastKind::Cast | ast::CastKind::DoubleColon,
                 expr,
@@ -250,13 +238,9 @@ impl Binder<'_> {
                 array: false,
                 format: None,
             } => {
-                let ty = data_type(ty)?;
-                self.cast(expr, ty)?
+                let (ty, modifier) = type_of(ty)?;
+                self.cast(expr, ty, modifier)?
             }
-            E::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
-                self.case(operand.as_deref(), conditions, else_result.as_deref())?
-            }
-            E::Function(function) => self.function(function)?,
             E::Ceil { expr, field: ast::CeilFloorKind::DateTimeField(ast::DateTimeField::NoDateTime) } => {
                 self.call("ceil", &[expr])?
             }
@@ -280,15 +264,26 @@ impl Binder<'_> {
                     None => self.call(name, &[expr])?,
                 }
             }
-            E::Position { expr, r#in } => self.call("strpos", &[r#in, expr])?,
+            E::Position { expr, r#in } => self.call("position", &[r#in, expr])?,
+            E::Overlay { expr, overlay_what, overlay_from, overlay_for } => match overlay_for {
+                Some(length) => self.call("overlay", &[expr, overlay_what, overlay_from, length])?,
+                None => self.call("overlay", &[expr, overlay_what, overlay_from])?,
+            },
+            E::SimilarTo { negated, expr, pattern, escape_char } => {
+                self.similar(expr, pattern, escape_char.as_ref(), *negated)?
+            }
             E::Subquery(_) | E::Exists { .. } | E::InSubquery { .. } => {
                 return Err(SqlError::unsupported("a subquery"));
             }
             E::Tuple(_) => return Err(SqlError::unsupported("a row of values in an expression")),
-            E::Array(_) | E::AnyOp { .. } | E::AllOp { .. } => return Err(SqlError::unsupported("an array")),
-            E::Interval(_) => return Err(SqlError::unsupported("an interval")),
+            E::Array(array) => self.array(&array.elem, None)?,
+            E::CompoundFieldAccess { root, access_chain } => self.subscript(root, access_chain)?,
+            E::AnyOp { left, compare_op, right, is_some: _ } => self.quantified(left, compare_op, right, true)?,
+            E::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, false)?,
+            E::Interval(interval) => super::bind_value::interval(interval)?,
+            E::Extract { field, syntax: _, expr } => self.extract(field, expr)?,
             E::Collate { .. } => return Err(SqlError::unsupported("COLLATE")),
-            E::AtTimeZone { .. } => return Err(SqlError::unsupported("AT TIME ZONE")),
+            E::AtTimeZone { timestamp, time_zone } => self.call("timezone", &[time_zone, timestamp])?,
             other => {
                 let text: String = other.to_string().chars().take(80).collect();
                 return Err(SqlError::unsupported(format!("the expression {text}")));
@@ -309,7 +304,7 @@ impl Binder<'_> {
         }
     }
 
-    fn any(&mut self, expr: &ast::Expr) -> Result<Expr, SqlError> {
+    pub(super) fn any(&mut self, expr: &ast::Expr) -> Result<Expr, SqlError> {
         Ok(self.bind(expr)?.resolve(self.params)?.0)
     }
 
@@ -351,28 +346,29 @@ impl Binder<'_> {
             ast::UnaryOperator::Not => Ok(Bound::new(self.boolean(expr, "NOT")?.negated(), DataType::Bool)),
             ast::UnaryOperator::Minus => {
                 // The least integer has no positive twin: the sign belongs to the literal.
-                if let ast::Expr::Value(value) = expr
-                    && let ast::Value::Number(digits, false) = &value.value
-                {
-                    return number(&format!("-{digits}"));
+                if let Some(digits) = signed_digits(expr) {
+                    return number(&match digits.strip_prefix('-') {
+                        Some(positive) => positive.into(),
+                        None => format!("-{digits}"),
+                    });
                 }
                 let bound = self.bind(expr)?;
-                let ty = match bound.ty {
-                    None => DataType::Float,
-                    Some(ty @ (DataType::Int | DataType::Float)) => ty,
-                    Some(ty) => {
-                        return Err(SqlError::new("42883", format!("operator does not exist: - {}", ty.name())));
-                    }
-                };
-                Ok(Bound::new(Expr::Neg(Box::new(bound.coerce(ty, self.params)?)), ty))
+                operators::minus(bound, self.params)
             }
             ast::UnaryOperator::Plus => {
                 let bound = self.bind(expr)?;
                 match bound.ty {
-                    Some(DataType::Int | DataType::Float) => Ok(bound),
+                    Some(ty) if ty.is_number() => Ok(bound),
                     None => Ok(Bound::new(bound.coerce(DataType::Float, self.params)?, DataType::Float)),
                     Some(ty) => Err(SqlError::new("42883", format!("operator does not exist: + {}", ty.name()))),
                 }
+            }
+            ast::UnaryOperator::BitwiseNot
+            | ast::UnaryOperator::PGAbs
+            | ast::UnaryOperator::PGSquareRoot
+            | ast::UnaryOperator::PGCubeRoot => {
+                let bound = self.bind(expr)?;
+                operators::prefix(&op.to_string(), bound, self.params)
             }
             other => Err(SqlError::unsupported(format!("the operator {other}"))),
         }
@@ -409,20 +405,6 @@ impl Binder<'_> {
         operators::like(a, pattern, escape, negated, ignore_case, self.params)
     }
 
-    fn cast(&mut self, expr: &ast::Expr, to: DataType) -> Result<Bound, SqlError> {
-        let bound = self.bind(expr)?;
-        let expr = match (&bound.expr, bound.ty) {
-            (_, None) => bound.coerce(to, self.params)?,
-            (_, Some(from)) if from == to => bound.expr,
-            (_, Some(from)) if !value::can_cast(from, to) => {
-                return Err(SqlError::new("42846", format!("cannot cast type {} to {}", from.name(), to.name())));
-            }
-            (Expr::Const(datum), Some(_)) => Expr::Const(value::cast(datum.clone(), to)?),
-            _ => Expr::Cast(Box::new(bound.expr), to),
-        };
-        Ok(Bound::new(expr, to))
-    }
-
     fn case(
         &mut self,
         operand: Option<&ast::Expr>,
@@ -430,7 +412,11 @@ impl Binder<'_> {
         otherwise: Option<&ast::Expr>,
     ) -> Result<Bound, SqlError> {
         let mut tests = Vec::new();
-        let mut results = Vec::new();
+        // ELSE first: as in PostgreSQL, its type is the first that the others meet.
+        let mut results = vec![match otherwise {
+            Some(otherwise) => self.bind(otherwise)?,
+            None => Bound { expr: Expr::Const(Datum::Null), ty: None },
+        }];
         for branch in conditions {
             tests.push(match operand {
                 None => self.boolean(&branch.condition, "CASE/WHEN")?,
@@ -441,152 +427,8 @@ impl Binder<'_> {
             });
             results.push(self.bind(&branch.result)?);
         }
-        results.push(match otherwise {
-            Some(otherwise) => self.bind(otherwise)?,
-            None => Bound { expr: Expr::Const(Datum::Null), ty: None },
-        });
         let (mut results, ty) = operators::unify(results, "CASE", self.params)?;
-        let otherwise = results.pop().expect("pushed above");
+        let otherwise = results.remove(0);
         Ok(Bound::new(Expr::Case(tests.into_iter().zip(results).collect(), Box::new(otherwise)), ty))
-    }
-
-    fn call(&mut self, name: &str, args: &[&ast::Expr]) -> Result<Bound, SqlError> {
-        let args = args.iter().map(|arg| self.bind(arg)).collect::<Result<Vec<_>, _>>()?;
-        let (expr, ty) = functions::resolve(name, args, self.params)?;
-        Ok(Bound::new(expr, ty))
-    }
-
-    fn function(&mut self, function: &ast::Function) -> Result<Bound, SqlError> {
-        let ast::Function { name, uses_odbc_syntax: _, parameters, args, filter, null_treatment, over, within_group } =
-            function;
-        let name = match name.0.as_slice() {
-            [ast::ObjectNamePart::Identifier(name)] => ident(name),
-            [ast::ObjectNamePart::Identifier(schema), ast::ObjectNamePart::Identifier(name)]
-                if ident(schema) == "pg_catalog" =>
-            {
-                ident(name)
-            }
-            _ => return Err(SqlError::new("42883", format!("function {name} does not exist"))),
-        };
-        if over.is_some() {
-            return Err(SqlError::unsupported("a window function"));
-        }
-        if *parameters != ast::FunctionArguments::None || null_treatment.is_some() || !within_group.is_empty() {
-            return Err(SqlError::unsupported(format!("this form of calling {name}")));
-        }
-        let (list, treatment) = match args {
-            ast::FunctionArguments::None => (&[][..], None),
-            ast::FunctionArguments::Subquery(_) => return Err(SqlError::unsupported("a subquery")),
-            ast::FunctionArguments::List(list) if list.clauses.is_empty() => (&list.args[..], list.duplicate_treatment),
-            ast::FunctionArguments::List(_) => {
-                return Err(SqlError::unsupported(format!("a clause in the arguments of {name}")));
-            }
-        };
-        let mut star = false;
-        let mut args = Vec::new();
-        for arg in list {
-            match arg {
-                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => args.push(expr),
-                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard) if name == "count" && list.len() == 1 => {
-                    star = true
-                }
-                _ => return Err(SqlError::unsupported(format!("this kind of argument of {name}"))),
-            }
-        }
-        if let Some(kind) = aggregate::kind(&name) {
-            let kind = if star { AggregateKind::CountRows } else { kind };
-            if star && treatment.is_some() {
-                return Err(SqlError::syntax("DISTINCT cannot be used with *"));
-            }
-            let distinct = treatment == Some(ast::DuplicateTreatment::Distinct);
-            return self.aggregate(&name, kind, &args, distinct, filter.as_deref());
-        }
-        if filter.is_some() || treatment.is_some() {
-            return Err(SqlError::new(
-                "42809",
-                format!("DISTINCT or FILTER specified, but {name} is not an aggregate function"),
-            ));
-        }
-        let text = |text: &str| Ok(Bound::new(Expr::Const(Datum::Text(text.to_string())), DataType::Text));
-        match (name.as_str(), args.len()) {
-            ("now" | "current_timestamp" | "transaction_timestamp", 0) => {
-                return Ok(Bound::new(Expr::Now, DataType::Timestamp));
-            }
-            ("version", 0) => return text(concat!("Meridian ", env!("CARGO_PKG_VERSION"))),
-            ("current_database" | "current_catalog", 0) => return text("meridian"),
-            ("current_schema", 0) => return text("public"),
-            ("current_user" | "session_user" | "user", 0) => return text("meridian"),
-            ("coalesce" | "greatest" | "least", 1..) => {
-                let all = args.iter().map(|arg| self.bind(arg)).collect::<Result<Vec<_>, _>>()?;
-                let (all, ty) = operators::unify(all, &name.to_uppercase(), self.params)?;
-                let expr = match name.as_str() {
-                    "coalesce" => Expr::Coalesce(all),
-                    "greatest" => Expr::Call(functions::Function::Greatest, all),
-                    _ => Expr::Call(functions::Function::Least, all),
-                };
-                return Ok(Bound::new(expr, ty));
-            }
-            ("nullif", 2) => {
-                let (a, b) = (self.bind(args[0])?, self.bind(args[1])?);
-                let (all, ty) = operators::unify(vec![a, b], "NULLIF", self.params)?;
-                let [a, b] = <[Expr; 2]>::try_from(all).expect("two were unified");
-                return Ok(Bound::new(Expr::NullIf(Box::new(a), Box::new(b)), ty));
-            }
-            _ => {}
-        }
-        self.call(&name, &args)
-    }
-
-    fn aggregate(
-        &mut self,
-        name: &str,
-        kind: AggregateKind,
-        args: &[&ast::Expr],
-        distinct: bool,
-        filter: Option<&ast::Expr>,
-    ) -> Result<Bound, SqlError> {
-        let Some(list) = self.aggregates.take() else {
-            return Err(SqlError::new("42803", format!("aggregate functions are not allowed in {}", self.clause)));
-        };
-        let clause = std::mem::replace(&mut self.clause, "an aggregate's argument");
-        let inner = (|| {
-            let (arg, ty) = match (kind, args) {
-                (AggregateKind::CountRows, []) => (Expr::Const(Datum::Int(1)), DataType::Int),
-                (_, [arg]) => {
-                    let bound = self.bind(arg)?;
-                    let wanted = match kind {
-                        AggregateKind::Sum | AggregateKind::Avg => DataType::Float,
-                        AggregateKind::And | AggregateKind::Or => DataType::Bool,
-                        _ => DataType::Text,
-                    };
-                    let ty = bound.ty.unwrap_or(wanted);
-                    (bound.coerce(ty, self.params)?, ty)
-                }
-                _ => {
-                    return Err(SqlError::new(
-                        "42883",
-                        format!("function {name} does not take {} arguments", args.len()),
-                    ));
-                }
-            };
-            let filter = filter.map(|filter| self.boolean(filter, "FILTER")).transpose()?;
-            let result = aggregate::result_type(kind, ty)
-                .ok_or_else(|| SqlError::new("42883", format!("function {name}({}) does not exist", ty.name())))?;
-            Ok((Aggregate { kind, arg, distinct, filter }, result))
-        })();
-        self.clause = clause;
-        let (aggregate, ty) = match inner {
-            Ok(inner) => inner,
-            Err(err) => {
-                self.aggregates = Some(list);
-                return Err(err);
-            }
-        };
-        let index = list.iter().position(|known| *known == aggregate).unwrap_or_else(|| {
-            list.push(aggregate);
-            list.len() - 1
-        });
-        self.aggregates = Some(list);
-        Ok(Bound::new(Expr::Aggregate(index), ty))
     }
 }

@@ -1,29 +1,32 @@
 //! Computing expressions, with SQL's three-valued logic.
 
+use std::fmt;
+
 use truetime::Timestamp;
 
-use super::{BinaryOp, CompareOp, Expr, functions, like};
+use super::arithmetic::{binary, out_of_range};
+use super::functions::{self, Function};
+use super::{BinaryOp, CompareOp, Expr};
 use crate::SqlError;
-use crate::types::Datum;
+use crate::engine::Random;
+use crate::types::{DataType, Datum, Element, TypeModifier};
 use crate::value;
 
 /// What an expression may depend on beside its row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct EvalContext<'a> {
     /// Already of the types that the plan gave them.
     pub params: &'a [Datum],
     /// `now()`.
     pub now: Timestamp,
+    /// For `random()` and `gen_random_uuid()`.
+    pub random: &'a dyn Random,
 }
 
-/// 22003 of an integer operation.
-pub(super) fn out_of_range() -> SqlError {
-    SqlError::new("22003", "bigint out of range")
-}
-
-/// 22012.
-pub(super) fn division_by_zero() -> SqlError {
-    SqlError::new("22012", "division by zero")
+impl fmt::Debug for EvalContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EvalContext").field("params", &self.params).field("now", &self.now).finish_non_exhaustive()
+    }
 }
 
 /// Whether a condition holds: false and NULL do not.
@@ -47,10 +50,7 @@ pub fn eval(expr: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<Dat
         Expr::IsNull(a) => Ok(Datum::Bool(eval(a, row, context)?.is_null())),
         Expr::IsBool(a, want) => Ok(Datum::Bool(eval(a, row, context)? == Datum::Bool(*want))),
         Expr::Neg(a) => negate(a, row, context),
-        Expr::Binary(op, a, b) => {
-            let [a, b] = both(a, b, row, context)?;
-            binary(*op, a, b)
-        }
+        Expr::Binary(op, a, b) => operate(*op, a, b, row, context),
         Expr::Compare(op, a, b) => {
             let [a, b] = both(a, b, row, context)?;
             Ok(compare(*op, &a, &b))
@@ -70,12 +70,96 @@ pub fn eval(expr: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<Dat
             let [a, b] = both(a, b, row, context)?;
             Ok(if compare(CompareOp::Eq, &a, &b) == Datum::Bool(true) { Datum::Null } else { a })
         }
-        Expr::Cast(a, ty) => value::cast(eval(a, row, context)?, *ty),
-        Expr::Call(function, args) => {
-            let args = args.iter().map(|arg| eval(arg, row, context)).collect::<Result<Vec<_>, _>>()?;
-            functions::call(*function, args)
+        Expr::Cast(a, ty) => cast(a, *ty, row, context),
+        Expr::Modify(a, modifier, explicit) => modify(a, *modifier, *explicit, row, context),
+        Expr::Call(function, args) => call(*function, args, row, context),
+        Expr::Array(element, items) => array(*element, items, row, context),
+        Expr::Subscript(a, bounds, slice) => subscript(a, bounds, *slice, row, context),
+        Expr::Quantified(op, a, array, any) => quantified(*op, a, array, *any, row, context),
+    }
+}
+
+#[inline(never)]
+fn operate(op: BinaryOp, a: &Expr, b: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    let [a, b] = both(a, b, row, context)?;
+    binary(op, a, b)
+}
+
+/// Arithmetic of small integers is a cast of an operator: both at once, for the sake of the stack.
+#[inline(never)]
+fn cast(a: &Expr, ty: DataType, row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    let datum = match a {
+        Expr::Binary(op, a, b) => operate(*op, a, b, row, context)?,
+        a => eval(a, row, context)?,
+    };
+    value::cast(datum, ty)
+}
+
+#[inline(never)]
+fn modify(
+    a: &Expr,
+    modifier: TypeModifier,
+    explicit: bool,
+    row: &[Datum],
+    context: &EvalContext<'_>,
+) -> Result<Datum, SqlError> {
+    value::apply_modifier(eval(a, row, context)?, modifier, explicit)
+}
+
+#[inline(never)]
+fn array(element: Element, items: &[Expr], row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    functions::make_array(element, all(items, row, context)?)
+}
+
+/// Most functions have one or two arguments, which need no list.
+#[inline(never)]
+fn call(function: Function, args: &[Expr], row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, SqlError> {
+    match args {
+        [a] => function.call(&[eval(a, row, context)?], context),
+        [a, b] => function.call(&[eval(a, row, context)?, eval(b, row, context)?], context),
+        args => function.call(&all(args, row, context)?, context),
+    }
+}
+
+fn all(exprs: &[Expr], row: &[Datum], context: &EvalContext<'_>) -> Result<Vec<Datum>, SqlError> {
+    exprs.iter().map(|expr| eval(expr, row, context)).collect()
+}
+
+#[inline(never)]
+fn subscript(
+    a: &Expr,
+    bounds: &[(Option<Expr>, Option<Expr>)],
+    slice: bool,
+    row: &[Datum],
+    context: &EvalContext<'_>,
+) -> Result<Datum, SqlError> {
+    let a = eval(a, row, context)?;
+    let side = |bound: &Option<Expr>| bound.as_ref().map(|bound| eval(bound, row, context)).transpose();
+    let bounds = bounds.iter().map(|(low, high)| Ok((side(low)?, side(high)?)));
+    functions::element_at(&a, &bounds.collect::<Result<Vec<_>, SqlError>>()?, slice)
+}
+
+/// One that decides is enough; else a NULL leaves it unknown.
+#[inline(never)]
+fn quantified(
+    op: CompareOp,
+    a: &Expr,
+    array: &Expr,
+    any: bool,
+    row: &[Datum],
+    context: &EvalContext<'_>,
+) -> Result<Datum, SqlError> {
+    let [a, array] = both(a, array, row, context)?;
+    let Datum::Array(array) = array else { return Ok(Datum::Null) };
+    let mut unknown = false;
+    for item in &array.items {
+        match compare(op, &a, item) {
+            Datum::Bool(v) if v == any => return Ok(Datum::Bool(any)),
+            Datum::Bool(_) => {}
+            _ => unknown = true,
         }
     }
+    Ok(if unknown { Datum::Null } else { Datum::Bool(!any) })
 }
 
 fn both(a: &Expr, b: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<[Datum; 2], SqlError> {
@@ -98,6 +182,8 @@ fn negate(a: &Expr, row: &[Datum], context: &EvalContext<'_>) -> Result<Datum, S
     Ok(match eval(a, row, context)? {
         Datum::Int(v) => Datum::Int(v.checked_neg().ok_or_else(out_of_range)?),
         Datum::Float(v) => Datum::Float(-v),
+        Datum::Float4(v) => Datum::Float4(-v),
+        Datum::Numeric(v) => Datum::Numeric(v.neg()),
         _ => Datum::Null,
     })
 }
@@ -130,10 +216,10 @@ fn is_in(a: &Expr, list: &[Expr], row: &[Datum], context: &EvalContext<'_>) -> R
 
 fn is_like(a: &Datum, pattern: &Datum, escape: Option<char>, ignore_case: bool) -> Result<Datum, SqlError> {
     Ok(match (a, pattern) {
-        (Datum::Text(a), Datum::Text(pattern)) if ignore_case => {
-            Datum::Bool(like::matches(&a.to_lowercase(), &pattern.to_lowercase(), escape)?)
+        (Datum::Text(a) | Datum::Char(a), Datum::Text(pattern)) if ignore_case => {
+            Datum::Bool(functions::like(&a.to_lowercase(), &pattern.to_lowercase(), escape)?)
         }
-        (Datum::Text(a), Datum::Text(pattern)) => Datum::Bool(like::matches(a, pattern, escape)?),
+        (Datum::Text(a) | Datum::Char(a), Datum::Text(pattern)) => Datum::Bool(functions::like(a, pattern, escape)?),
         _ => Datum::Null,
     })
 }
@@ -174,58 +260,5 @@ fn compare(op: CompareOp, a: &Datum, b: &Datum) -> Datum {
         CompareOp::Le => order.is_le(),
         CompareOp::Gt => order.is_gt(),
         CompareOp::Ge => order.is_ge(),
-    })
-}
-
-/// The longest text that an operator or a function makes, in bytes.
-pub(super) const TEXT_BYTES_MAX: usize = 64 << 20;
-
-/// 54000 if a text would be too long.
-pub(super) fn check_length(bytes: usize) -> Result<(), SqlError> {
-    if bytes > TEXT_BYTES_MAX {
-        return Err(SqlError::new("54000", format!("a value of {bytes} bytes is too long"))
-            .detail(format!("A value has at most {TEXT_BYTES_MAX} bytes.")));
-    }
-    Ok(())
-}
-
-fn binary(op: BinaryOp, a: Datum, b: Datum) -> Result<Datum, SqlError> {
-    Ok(match (a, b) {
-        (Datum::Null, _) | (_, Datum::Null) => Datum::Null,
-        (Datum::Int(a), Datum::Int(b)) => Datum::Int(
-            match op {
-                BinaryOp::Add => a.checked_add(b),
-                BinaryOp::Sub => a.checked_sub(b),
-                BinaryOp::Mul => a.checked_mul(b),
-                BinaryOp::Div | BinaryOp::Rem if b == 0 => return Err(division_by_zero()),
-                BinaryOp::Div => a.checked_div(b),
-                // The least integer modulo -1 is 0, though its quotient does not fit.
-                BinaryOp::Rem => Some(a.wrapping_rem(b)),
-                BinaryOp::Concat => panic!("|| of integers"),
-            }
-            .ok_or_else(out_of_range)?,
-        ),
-        (Datum::Float(a), Datum::Float(b)) => {
-            let result = match op {
-                BinaryOp::Add => a + b,
-                BinaryOp::Sub => a - b,
-                BinaryOp::Mul => a * b,
-                BinaryOp::Div | BinaryOp::Rem if b == 0.0 => return Err(division_by_zero()),
-                BinaryOp::Div => a / b,
-                BinaryOp::Rem => a % b,
-                BinaryOp::Concat => panic!("|| of floats"),
-            };
-            Datum::Float(functions::check_float(result, &[a, b])?)
-        }
-        (Datum::Text(a), Datum::Text(b)) => {
-            check_length(a.len() + b.len())?;
-            Datum::Text(a + &b)
-        }
-        (Datum::Bytes(mut a), Datum::Bytes(b)) => {
-            check_length(a.len() + b.len())?;
-            a.extend_from_slice(&b);
-            Datum::Bytes(a)
-        }
-        (a, b) => panic!("{} of {a:?} and {b:?}", op.symbol()),
     })
 }

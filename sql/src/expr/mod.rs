@@ -1,20 +1,24 @@
 //! Typed expressions: names are column numbers, every conversion is explicit.
 //!
 //! `bind` makes them from the parser's tree by PostgreSQL's type rules; `eval` computes them.
-//! A number with a point is a double (there is no numeric), and every integer is a bigint.
 
 pub mod aggregate;
+mod arithmetic;
 pub mod bind;
+mod bind_call;
+mod bind_value;
+mod coerce;
 pub mod eval;
 pub mod functions;
-mod like;
 mod literal;
 pub(crate) mod operators;
+mod resolve;
+pub mod signature;
 
 pub use bind::{Binder, Bound, Params, Scope};
 pub use eval::{EvalContext, eval, is_true};
 
-use crate::types::{DataType, Datum};
+use crate::types::{DataType, Datum, Element, TypeModifier};
 use functions::Function;
 
 /// An expression over one input row.
@@ -60,6 +64,14 @@ pub enum Expr {
     NullIf(Box<Expr>, Box<Expr>),
     /// CAST.
     Cast(Box<Expr>, DataType),
+    /// A length or a precision; whether the user wrote it, or a column has it.
+    Modify(Box<Expr>, TypeModifier, bool),
+    /// ARRAY[..]: of values, or of arrays.
+    Array(Element, Vec<Expr>),
+    /// A subscript of an array: lower and upper bounds, and whether it is a slice. Without bounds of a slice: all.
+    Subscript(Box<Expr>, Vec<(Option<Expr>, Option<Expr>)>, bool),
+    /// A comparison with the values of an array; whether any of them is enough.
+    Quantified(CompareOp, Box<Expr>, Box<Expr>, bool),
     /// A function.
     Call(Function, Vec<Expr>),
 }
@@ -157,17 +169,27 @@ impl Expr {
     fn for_children<'a>(&'a self, mut visit: impl FnMut(&'a Expr)) {
         match self {
             Expr::Const(_) | Expr::Column(_) | Expr::Param(_) | Expr::Now | Expr::Aggregate(_) => {}
-            Expr::Not(a) | Expr::IsNull(a) | Expr::IsBool(a, _) | Expr::Neg(a) | Expr::Cast(a, _) => visit(a),
-            Expr::And(list) | Expr::Or(list) | Expr::Coalesce(list) | Expr::Call(_, list) => {
+            Expr::Not(a)
+            | Expr::IsNull(a)
+            | Expr::IsBool(a, _)
+            | Expr::Neg(a)
+            | Expr::Cast(a, _)
+            | Expr::Modify(a, ..) => visit(a),
+            Expr::And(list) | Expr::Or(list) | Expr::Coalesce(list) | Expr::Call(_, list) | Expr::Array(_, list) => {
                 list.iter().for_each(visit)
             }
             Expr::Binary(_, a, b)
             | Expr::Compare(_, a, b)
             | Expr::Distinct(a, b)
             | Expr::NullIf(a, b)
+            | Expr::Quantified(_, a, b, _)
             | Expr::Like(a, b, _, _) => {
                 visit(a);
                 visit(b);
+            }
+            Expr::Subscript(a, bounds, _) => {
+                visit(a);
+                bounds.iter().flat_map(|(low, high)| [low, high]).flatten().for_each(visit);
             }
             Expr::In(a, list) => {
                 visit(a);
@@ -187,17 +209,27 @@ impl Expr {
     pub fn for_children_mut(&mut self, visit: &mut impl FnMut(&mut Expr)) {
         match self {
             Expr::Const(_) | Expr::Column(_) | Expr::Param(_) | Expr::Now | Expr::Aggregate(_) => {}
-            Expr::Not(a) | Expr::IsNull(a) | Expr::IsBool(a, _) | Expr::Neg(a) | Expr::Cast(a, _) => visit(a),
-            Expr::And(list) | Expr::Or(list) | Expr::Coalesce(list) | Expr::Call(_, list) => {
+            Expr::Not(a)
+            | Expr::IsNull(a)
+            | Expr::IsBool(a, _)
+            | Expr::Neg(a)
+            | Expr::Cast(a, _)
+            | Expr::Modify(a, ..) => visit(a),
+            Expr::And(list) | Expr::Or(list) | Expr::Coalesce(list) | Expr::Call(_, list) | Expr::Array(_, list) => {
                 list.iter_mut().for_each(visit)
             }
             Expr::Binary(_, a, b)
             | Expr::Compare(_, a, b)
             | Expr::Distinct(a, b)
             | Expr::NullIf(a, b)
+            | Expr::Quantified(_, a, b, _)
             | Expr::Like(a, b, _, _) => {
                 visit(a);
                 visit(b);
+            }
+            Expr::Subscript(a, bounds, _) => {
+                visit(a);
+                bounds.iter_mut().flat_map(|(low, high)| [low, high]).flatten().for_each(visit);
             }
             Expr::In(a, list) => {
                 visit(a);
@@ -213,10 +245,16 @@ impl Expr {
         }
     }
 
-    /// Whether its value does not depend on the input row.
+    /// Whether its value does not depend on the input row, and is the same each time.
     pub fn is_constant(&self) -> bool {
         let mut constant = true;
-        self.walk(&mut |expr| constant &= !matches!(expr, Expr::Column(_) | Expr::Aggregate(_)));
+        self.walk(&mut |expr| {
+            constant &= match expr {
+                Expr::Column(_) | Expr::Aggregate(_) => false,
+                Expr::Call(function, _) => !function.signature.volatile,
+                _ => true,
+            }
+        });
         constant
     }
 }

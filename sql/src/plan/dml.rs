@@ -40,7 +40,7 @@ fn default_value(table: &Table, index: usize, params: &mut Params) -> Result<Exp
             let scope = Scope::default();
             let mut binder = Binder { scope: &scope, params: &mut *params, aggregates: None, clause: "DEFAULT" };
             let bound = binder.bind(&parse::parse_expr(text)?)?;
-            bound.assign(column.ty, &column.name, params)
+            bound.assign(column, params)
         }
     }
 }
@@ -64,7 +64,7 @@ fn assign(
     let mut binder = Binder { scope, params: &mut *params, aggregates: None, clause };
     let bound = binder.bind(value)?;
     let column = &table.columns[index];
-    bound.assign(column.ty, &column.name, params)
+    bound.assign(column, params)
 }
 
 fn assignments(

@@ -19,6 +19,7 @@ use super::access::{self, Access};
 use super::{Scan, SortKey, conjuncts, table_scope};
 use crate::SqlError;
 use crate::catalog::{Index, IndexState, Table};
+use crate::engine::NoRandom;
 use crate::entry::{Entry, Layout};
 use crate::expr::{Binder, EvalContext, Expr, Params, is_true};
 use crate::parse;
@@ -168,7 +169,13 @@ pub fn bind_predicate(table: &Table, text: &str) -> Result<Expr, SqlError> {
         return Err(SqlError::new("42P02", "there are no parameters in an index predicate"));
     }
     let mut volatile = false;
-    expr.walk(&mut |expr| volatile |= matches!(expr, Expr::Now));
+    expr.walk(&mut |expr| {
+        volatile |= match expr {
+            Expr::Now => true,
+            Expr::Call(function, _) => function.signature.volatile,
+            _ => false,
+        };
+    });
     if volatile {
         return Err(SqlError::new("42P17", "functions in index predicate must be marked IMMUTABLE"));
     }
@@ -195,7 +202,7 @@ impl Maintained {
     /// The entry of a row; none if the index has none of such rows.
     pub fn entry(&self, row: &[crate::types::Datum]) -> Result<Option<Entry>, SqlError> {
         if let Some(predicate) = &self.predicate
-            && !is_true(predicate, row, &EvalContext { params: &[], now: Timestamp::ZERO })?
+            && !is_true(predicate, row, &EvalContext { params: &[], now: Timestamp::ZERO, random: &NoRandom })?
         {
             return Ok(None);
         }

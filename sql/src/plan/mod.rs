@@ -23,7 +23,7 @@ use crate::expr::{Binder, Expr, Params, Scope};
 use crate::parse::{Statement, ident, object_name};
 use crate::sink::ColumnInfo;
 use crate::system::{self, SystemTable};
-use crate::types::DataType;
+use crate::types::{DataType, TypeModifier};
 use access::Access;
 use index::{HINT, IndexUse, Maintained, Wishes};
 
@@ -379,42 +379,53 @@ fn projection(
 
 /// The name that PostgreSQL gives a column without an alias.
 fn output_name(expr: &ast::Expr) -> String {
+    named(expr).map_or_else(|| "?column?".into(), |(name, _)| name)
+}
+
+/// A name, and whether it is only that of a type or a CASE, which a cast around it replaces.
+fn named(expr: &ast::Expr) -> Option<(String, bool)> {
     use ast::Expr as E;
+    let sure = |name: &str| Some((name.to_string(), false));
     match expr {
-        E::Identifier(name) => ident(name),
-        E::CompoundIdentifier(parts) => parts.last().map_or_else(String::new, ident),
-        E::Nested(inner) => output_name(inner),
-        E::TypedString(typed) => type_name(&typed.data_type),
-        E::Cast { expr, data_type, .. } => match output_name(expr).as_str() {
-            "?column?" => type_name(data_type),
-            name => name.into(),
+        E::Identifier(name) => Some((ident(name), false)),
+        E::CompoundIdentifier(parts) => parts.last().map(|name| (ident(name), false)),
+        E::Nested(inner) => named(inner),
+        E::TypedString(typed) => Some((type_name(&typed.data_type), true)),
+        E::Interval(_) => Some(("interval".into(), true)),
+        E::Cast { expr, data_type, .. } => match named(expr) {
+            Some((name, false)) => Some((name, false)),
+            _ => Some((type_name(data_type), true)),
         },
         E::Function(function) => match function.name.0.last() {
-            Some(ast::ObjectNamePart::Identifier(name)) => ident(name),
-            _ => "?column?".into(),
+            Some(ast::ObjectNamePart::Identifier(name)) => Some((ident(name), false)),
+            _ => None,
         },
-        E::Case { .. } => "case".into(),
-        E::Ceil { .. } => "ceil".into(),
-        E::Floor { .. } => "floor".into(),
-        E::Substring { .. } => "substring".into(),
-        E::Position { .. } => "position".into(),
-        E::Trim { trim_where: Some(ast::TrimWhereField::Leading), .. } => "ltrim".into(),
-        E::Trim { trim_where: Some(ast::TrimWhereField::Trailing), .. } => "rtrim".into(),
-        E::Trim { .. } => "btrim".into(),
-        _ => "?column?".into(),
+        E::Case { else_result, .. } => match else_result.as_deref().and_then(named) {
+            Some((name, false)) => Some((name, false)),
+            _ => Some(("case".into(), true)),
+        },
+        E::Array(_) => sure("array"),
+        E::CompoundFieldAccess { root, .. } => named(root),
+        E::Extract { .. } => sure("extract"),
+        E::AtTimeZone { .. } => sure("timezone"),
+        E::Overlay { .. } => sure("overlay"),
+        E::Ceil { .. } => sure("ceil"),
+        E::Floor { .. } => sure("floor"),
+        E::Substring { shorthand: true, .. } => sure("substr"),
+        E::Substring { .. } => sure("substring"),
+        E::Position { .. } => sure("position"),
+        E::Trim { trim_where: Some(ast::TrimWhereField::Leading), .. } => sure("ltrim"),
+        E::Trim { trim_where: Some(ast::TrimWhereField::Trailing), .. } => sure("rtrim"),
+        E::Trim { .. } => sure("btrim"),
+        _ => None,
     }
 }
 
 /// What a cast to a type is called.
 fn type_name(ty: &ast::DataType) -> String {
-    match crate::expr::bind::data_type(ty) {
-        Err(_) => "?column?",
-        Ok(DataType::Bool) => "bool",
-        Ok(DataType::Int) => "int8",
-        Ok(DataType::Float) => "float8",
-        Ok(DataType::Text) => "text",
-        Ok(DataType::Bytes) => "bytea",
-        Ok(DataType::Timestamp) => "timestamptz",
+    match crate::expr::bind::type_of(ty) {
+        Ok((DataType::Text, Some(TypeModifier::Varchar(_)))) => "varchar".into(),
+        Ok((ty, _)) => ty.internal_name().into(),
+        Err(_) => "?column?".into(),
     }
-    .into()
 }

@@ -68,7 +68,7 @@ impl<E: Engine> Session<E> {
             return Ok(Places::default());
         }
         let params = convert_params(&planned.params, params)?;
-        let context = EvalContext { params: &params, now: self.db.engine().now().latest };
+        let context = EvalContext { params: &params, now: self.db.engine().now().latest, random: self.db.engine() };
         let spans = explain::spans(&planned.plan, &context)?;
         if spans.is_empty() {
             return Ok(Places::default());

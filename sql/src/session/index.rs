@@ -115,7 +115,7 @@ impl<E: Engine> Session<E> {
         let catalog = self.db.load_strong().await?;
         let missing = || SqlError::new("42704", format!("index \"{name}\" does not exist"));
         let (table, index) = catalog.index(name).ok_or_else(missing)?;
-        let context = EvalContext { params: &[], now: self.db.engine().now().latest };
+        let context = EvalContext { params: &[], now: self.db.engine().now().latest, random: self.db.engine() };
         let layout = Layout::of(table, index);
         for at in ddl::split_keys(table, &layout, rows, &context)? {
             self.db.engine().admin(AdminCommand::Split { at }).await?;

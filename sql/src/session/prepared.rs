@@ -10,7 +10,8 @@ use super::block::Block;
 use super::database::Cached;
 use super::run::tag;
 use crate::SqlError;
-use crate::engine::Engine;
+use crate::catalog::Column;
+use crate::engine::{Engine, Random};
 use crate::expr::{Binder, EvalContext, Params, Scope, eval};
 use crate::parse::Statement;
 use crate::plan;
@@ -85,7 +86,7 @@ impl<E: Engine> Session<E> {
             _ => self.db.engine().now().latest,
         };
         let params =
-            values.iter().zip(&planned.params).enumerate().map(|(at, (value, ty))| argument(at, value, *ty, now));
+            values.iter().zip(&planned.params).enumerate().map(|(at, (value, ty))| argument(at, value, *ty, now, self.db.engine()));
         let params = params.collect::<Result<Vec<_>, _>>()?;
         cached.planned = Some(planned);
         let planned = self.query(&cached, &params, sink).await?;
@@ -130,12 +131,20 @@ impl<E: Engine> Session<E> {
 }
 
 /// The value of an argument, as the parameter's type.
-fn argument(at: usize, value: &ast::Expr, ty: DataType, now: truetime::Timestamp) -> Result<Datum, SqlError> {
+fn argument(
+    at: usize,
+    value: &ast::Expr,
+    ty: DataType,
+    now: truetime::Timestamp,
+    random: &dyn Random,
+) -> Result<Datum, SqlError> {
     let scope = Scope::default();
     let mut params = Params::default();
     let bound = Binder { scope: &scope, params: &mut params, aggregates: None, clause: "EXECUTE" }.bind(value)?;
     let found = bound.ty;
-    let expr = bound.assign(ty, "", &mut params).map_err(|err| match (err.sqlstate, found) {
+    // As if to a column of that type.
+    let column = Column { id: 0, name: String::new(), ty, modifier: None, not_null: false, default: None };
+    let expr = bound.assign(&column, &mut params).map_err(|err| match (err.sqlstate, found) {
         ("42804", Some(found)) => SqlError::new(
             "42804",
             format!(
@@ -151,5 +160,5 @@ fn argument(at: usize, value: &ast::Expr, ty: DataType, now: truetime::Timestamp
     if !params.types.is_empty() {
         return Err(SqlError::new("42P02", "there is no parameter in the arguments of EXECUTE"));
     }
-    eval(&expr, &[], &EvalContext { params: &[], now })
+    eval(&expr, &[], &EvalContext { params: &[], now, random })
 }

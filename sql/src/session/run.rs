@@ -105,7 +105,7 @@ impl<E: Engine> Session<E> {
                 self.refuse_writes("ALTER TABLE")?;
                 let catalog = self.db.load_strong().await?;
                 let table = catalog.table(table).ok_or_else(|| crate::catalog::undefined_table(table))?;
-                let context = EvalContext { params: &[], now: self.db.engine().now().latest };
+                let context = EvalContext { params: &[], now: self.db.engine().now().latest, random: self.db.engine() };
                 for at in ddl::split_keys(table, &Layout::primary(table), rows, &context)? {
                     self.db.engine().admin(AdminCommand::Split { at }).await?;
                 }
@@ -266,7 +266,7 @@ impl<E: Engine> Session<E> {
             if let Some(table) = &planned.table {
                 open.touched.add(table, valid_until);
             }
-            let context = EvalContext { params: &params, now: open.now };
+            let context = EvalContext { params: &params, now: open.now, random: &engine };
             let before = open.txn.lock_wait_ns();
             let mut output = stream(sink, &planned.columns);
             open.txn.set_lock_timeout(self.settings.timeout_ns("lock_timeout"));
@@ -294,7 +294,7 @@ impl<E: Engine> Session<E> {
             Block::ReadOnly(block) => (block.bound, block.now),
             _ => (at.map_or(ReadBound::Strong, ReadBound::At), engine.now().latest),
         };
-        let context = EvalContext { params: &params, now };
+        let context = EvalContext { params: &params, now, random: &engine };
         let mut output = stream(sink, &planned.columns);
         let mut reader: Reader<'_, E> = Reader::Snapshot { engine: &engine, bound, valid_until };
         let work = short::run(&planned.plan, &context, &mut reader, &mut output);
@@ -330,7 +330,7 @@ impl<E: Engine> Session<E> {
         for attempt in 1.. {
             let mut txn = engine.begin(priority);
             priority = Some(txn.priority());
-            let context = EvalContext { params, now: engine.now().latest };
+            let context = EvalContext { params, now: engine.now().latest, random: &engine };
             let mut output = if sink.is_some() { Output::<S>::buffer() } else { Output::Discard };
             txn.set_lock_timeout(self.settings.timeout_ns("lock_timeout"));
             let mut reader: Reader<'_, E> = Reader::Txn(&mut txn);
@@ -447,9 +447,11 @@ pub(super) fn convert_params(types: &[DataType], given: &[Datum]) -> Result<Vec<
     }
     let convert = |(index, (ty, datum)): (usize, (&DataType, &Datum))| match (datum, ty) {
         (Datum::Text(text), ty) => value::parse_text(text, *ty),
-        (Datum::Int(v), DataType::Float) => Ok(Datum::Float(*v as f64)),
-        (datum, DataType::Text) => value::cast(datum.clone(), DataType::Text),
-        (datum, ty) if datum.data_type().is_none_or(|found| found == *ty) => Ok(datum.clone()),
+        (datum, ty) if datum.is_of(*ty) => Ok(datum.clone()),
+        // An integer out of the range of its type, too.
+        (Datum::Int(_), ty) if ty.is_number() => value::cast(datum.clone(), *ty),
+        (Datum::Float(_), DataType::Float4 | DataType::Numeric) => value::cast(datum.clone(), *ty),
+        (datum, DataType::Text | DataType::Char) => value::cast(datum.clone(), *ty),
         (datum, ty) => Err(SqlError::new(
             "42804",
             format!(

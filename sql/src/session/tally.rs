@@ -54,10 +54,11 @@ impl<E: Engine> Session<E> {
             Block::ReadOnly(block) => block.now,
             _ => self.db.engine().now().latest,
         };
-        let context = EvalContext { params, now };
         let rows = in_time(self.db.engine(), self.deadline, self.db.system_rows(table, &self.settings)).await?;
         let mut output = stream(sink, &planned.columns);
         let mut reader: Reader<'_, E> = Reader::Rows(rows);
+        let engine = self.db.engine().clone();
+        let context = EvalContext { params, now, random: &engine };
         let counts = short::run(&planned.plan, &context, &mut reader, &mut output).await?;
         output.finish().await?;
         Ok(Ran { counts, commit: None, read_ts: None, lock_wait_ns: 0 })

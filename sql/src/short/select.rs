@@ -181,12 +181,9 @@ impl Groups {
         }
         let mut rows = Vec::with_capacity(self.groups.len());
         for (mut row, accumulators) in self.groups.into_values() {
-            row.extend(
-                accumulators
-                    .into_iter()
-                    .zip(&grouping.aggregates)
-                    .map(|(accumulator, aggregate)| accumulator.finish(aggregate)),
-            );
+            for (accumulator, aggregate) in accumulators.into_iter().zip(&grouping.aggregates) {
+                row.push(accumulator.finish(aggregate)?);
+            }
             let keep = match &grouping.having {
                 Some(having) => is_true(having, &row, context)?,
                 None => true,

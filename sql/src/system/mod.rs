@@ -87,6 +87,7 @@ impl SystemTable {
             id: at as u32 + 1,
             name: name.to_string(),
             ty: *ty,
+            modifier: None,
             not_null: false,
             default: None,
         };

@@ -30,6 +30,7 @@ struct Map {
     versions: BTreeMap<Key, Vec<(Timestamp, Option<Value>)>>,
     now_ns: i64,
     txns: u64,
+    random: u64,
     faults: VecDeque<Fault>,
     /// So many of the next reads without locks fail.
     unavailable: u32,
@@ -55,6 +56,7 @@ impl MapEngine {
             versions: BTreeMap::new(),
             now_ns: 1_767_225_600_000_000_000,
             txns: 0,
+            random: 7,
             faults: VecDeque::new(),
             unavailable: 0,
             wounds: 0,
@@ -323,6 +325,12 @@ impl Engine for MapEngine {
     async fn sleep_until_after(&self, t: Timestamp) {
         let mut map = self.map();
         map.now_ns = map.now_ns.max(t.as_nanos() + 1_000);
+    }
+
+    fn random_u64(&self) -> u64 {
+        let mut map = self.map();
+        map.random = map.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        map.random ^ map.random >> 32
     }
 
     fn node(&self) -> u64 {

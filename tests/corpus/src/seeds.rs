@@ -9,7 +9,7 @@ use paxos::{
 use prost::Message as _;
 use proto::v1;
 use sql::row as rows;
-use sql::types::Datum;
+use sql::types::{DataType, Datum, Interval, Json, Numeric};
 use truetime::Timestamp;
 use txn::command::{Command, PreparedTxn};
 use txn::meta::{self, GroupMeta};
@@ -248,30 +248,49 @@ pub fn sql_text() -> Seeds {
         "ALTER TABLE a SPLIT AT VALUES (10), (20)",
         "BEGIN READ ONLY AS OF SYSTEM TIME '2024-01-01T00:00:00Z'; COMMIT; ROLLBACK",
         "EXPLAIN ANALYZE SELECT ((1 + 2) * 3 % 4) = CAST('3' AS BIGINT), -- note\n /* /* */ */ $$x$$, '\\xff'::bytea",
+        "SELECT ARRAY[1, 2.5][1:2], '{{a,\"b c\"},{NULL,d}}'::text[], INTERVAL '1-2' YEAR TO MONTH, '{\"a\": [1.50]}'::jsonb #>> '{a,0}'",
+        "SELECT (id, b) IN ((1, 'x')), b SIMILAR TO 'a%', extract(epoch FROM d AT TIME ZONE 'UTC'), id = ANY ($1), 1.50::numeric(5,1)",
+        "CREATE TABLE y (a NUMERIC(10,2)[], b CHAR(3), c TIMESTAMP(3), d VARCHAR(5) DEFAULT 'x', e UUID PRIMARY KEY)",
         "SET CLUSTER CLOCK = 'fixed:7ms'; SET NODE 2 CLOCK = 'kernel'; SHOW RANGES FROM TABLE a; CHECK REPLICAS",
         "SET statement_timeout = '5s'; SHOW ALL; RESET statement_timeout; SHOW COMMIT TIMESTAMP",
     ])
 }
 
+/// A value of a type, one of a few.
+fn datum(ty: DataType, n: i64) -> Datum {
+    let text = if n == 0 { String::new() } else { "a\0ü".to_string() };
+    match ty {
+        DataType::Bool => Datum::Bool(n != 0),
+        DataType::Int => Datum::Int(-n),
+        DataType::Int4 => Datum::Int(n % 1000),
+        DataType::Int2 => Datum::Int(-(n % 1000)),
+        DataType::Float => Datum::Float(n as f64 / 3.0),
+        DataType::Float4 => Datum::Float4(n as f32 / 3.0),
+        DataType::Numeric => Datum::Numeric(Numeric::from_i128(i128::from(n) * 1_000_000_000_000, 2).expect("small")),
+        DataType::Text => Datum::Text(text),
+        DataType::Char => Datum::Char(text + "  "),
+        DataType::Bytes => Datum::Bytes(text.into_bytes()),
+        DataType::Timestamp => Datum::Timestamp(ts(n)),
+        DataType::Date => Datum::Date((n % 1000) as i32),
+        DataType::Time => Datum::Time(n % 86_400_000_000),
+        DataType::LocalTimestamp => Datum::LocalTimestamp(-n),
+        DataType::Interval => Datum::Interval(Interval { months: 1, days: -30, nanos: n }),
+        DataType::Uuid => Datum::Uuid([n as u8; 16]),
+        DataType::Json => Datum::json(Json::parse(r#"{"a": [1.50, null, "x"], "b": {}}"#).expect("sound")),
+        DataType::Array(element) => {
+            Datum::array(element, vec![datum(element.data_type(), n), Datum::Null, datum(element.data_type(), 0)])
+        }
+    }
+}
+
 /// Of `sql_row`.
 pub fn sql_row() -> Seeds {
     let table = crate::sql::table();
-    let half = |n: i64| {
-        let text = if n == 0 { String::new() } else { "a\0ü".to_string() };
-        vec![
-            Datum::Bool(n != 0),
-            Datum::Int(-n),
-            Datum::Float(n as f64 / 3.0),
-            Datum::Text(text.clone()),
-            Datum::Bytes(text.into_bytes()),
-            Datum::Timestamp(ts(n)),
-        ]
-    };
     let row = |n: i64| {
-        let row: Vec<Datum> = half(n).into_iter().chain(half(n + 1)).collect();
+        let row: Vec<Datum> = table.columns.iter().map(|column| datum(column.ty, n)).collect();
         let key = rows::encode_key(&table, &row).expect("short").split_off(table.key_prefix().len());
         let value = rows::encode_value(&table, &row).expect("short");
-        tagged(key.len() as u8, &[key, value].concat())
+        tagged(u8::try_from(key.len()).expect("a short key"), &[key, value].concat())
     };
     [0, 1, i64::MAX / 2].map(row).to_vec()
 }

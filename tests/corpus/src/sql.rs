@@ -5,30 +5,42 @@ use std::sync::Arc;
 
 use ::sql::catalog::{Catalog, Column, KeyColumn, Table};
 use ::sql::parse::{self as parser, Statement, TimeExpr};
-use ::sql::types::{DataType, Datum};
+use ::sql::types::{DataType, Datum, Element};
 use ::sql::{plan as planner, row as rows, value};
 
 use crate::split;
 
-const TYPES: [DataType; 6] =
-    [DataType::Bool, DataType::Int, DataType::Float, DataType::Text, DataType::Bytes, DataType::Timestamp];
+/// The types of the key, in its order.
+pub fn key_types() -> Vec<DataType> {
+    let scalars = Element::ALL.into_iter().map(Element::data_type).filter(|ty| ty.is_orderable_in_key());
+    scalars.chain([DataType::Array(Element::Numeric), DataType::Array(Element::Text)]).collect()
+}
 
-/// A table with a column of each type in its key, one of them descending, and one of each beside it.
+/// A table with a column of each type in its key, every second one descending, and one of each beside it.
 pub fn table() -> Table {
+    let keys = key_types();
     let mut columns = Vec::new();
-    for (at, ty) in TYPES.into_iter().cycle().take(12).enumerate() {
-        let name = format!("{}{at}", if at < 6 { "k" } else { "v" });
-        let default = (at == 7).then(|| "1 + 2".to_string());
-        columns.push(Column { id: at as u32 + 1, name, ty, not_null: at < 6, default });
+    for (at, ty) in keys.iter().copied().chain(DataType::all()).enumerate() {
+        let is_key = at < keys.len();
+        let name = format!("{}{at}", if is_key { "k" } else { "v" });
+        let default = (at == keys.len() + 1).then(|| "1 + 2".to_string());
+        columns.push(Column { id: at as u32 + 1, name, ty, modifier: None, not_null: is_key, default });
     }
-    let key = (0..6).map(|column| KeyColumn { column, desc: column % 2 == 1 }).collect();
+    let key = (0..keys.len()).map(|column| KeyColumn { column, desc: column % 2 == 1 }).collect();
     Table { id: 7, name: "t".into(), columns, key, indexes: Vec::new() }
 }
 
 /// That table, and a simple one `a (id BIGINT PRIMARY KEY, b TEXT, c DOUBLE, d TIMESTAMPTZ)`.
 pub fn two_tables() -> Catalog {
     let mut catalog = Catalog::default();
-    let column = |id: u32, name: &str, ty| Column { id, name: name.into(), ty, not_null: id == 1, default: None };
+    let column = |id: u32, name: &str, ty| Column {
+        id,
+        name: name.into(),
+        ty,
+        modifier: None,
+        not_null: id == 1,
+        default: None,
+    };
     let columns = vec![
         column(1, "id", DataType::Int),
         column(2, "b", DataType::Text),
@@ -54,12 +66,12 @@ pub fn parse(data: &[u8]) {
     let _ = parser::parse(text);
     let _ = parser::parse_expr(text);
     let _ = (TimeExpr::parse(text), value::parse_timestamp(text));
-    for ty in TYPES {
+    for ty in DataType::all() {
         let Ok(datum) = value::parse_text(text, ty) else { continue };
         let written = value::to_text(&datum).expect("not NULL");
         let again = value::parse_text(&written, ty).expect("what was written is read");
         assert_eq!(value::compare(&datum, &again), Ordering::Equal, "{text:?} became {written:?}");
-        for other in TYPES {
+        for other in DataType::all() {
             let _ = value::cast(datum.clone(), other);
         }
     }

@@ -45,7 +45,7 @@ pub const CREDIT: &str = "UPDATE accounts SET balance = balance + $1 WHERE id = 
 /// Writes the ledger.
 pub const LEDGER: &str = "INSERT INTO bank_ledger (run, client, seq, src, dst, amount) VALUES ($1, $2, $3, $4, $5, $6)";
 /// Sums a snapshot.
-pub const SUM: &str = "SELECT sum(balance), count(*) FROM accounts";
+pub const SUM: &str = "SELECT sum(balance)::bigint, count(*) FROM accounts";
 /// Lists a snapshot.
 pub const ROWS: &str = "SELECT id, balance FROM accounts";
 

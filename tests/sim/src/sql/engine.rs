@@ -43,6 +43,7 @@ pub struct Inner {
     inboxes: BTreeMap<u64, Inbox>,
     routes: BTreeMap<u64, u64>,
     next: u64,
+    random: u64,
 }
 
 /// What an operation waits for, and what came.
@@ -68,6 +69,8 @@ impl Shared {
             inboxes: BTreeMap::new(),
             routes: BTreeMap::new(),
             next: 0,
+            // Of the seed, which decides the time too: no other draw of the world is moved by it.
+            random: now.tt.latest.as_nanos() as u64 ^ node.0 << 48,
         };
         Shared { node, gateway, inner: Mutex::new(inner), open: Mutex::default(), sabotage }
     }
@@ -261,6 +264,16 @@ impl Engine for SimEngine {
         let held = Held(&self.0, self.0.open_inbox());
         let at_ns = self.0.now().mono_ns.saturating_add(ns.max(0));
         self.0.wait(held.1, Some(at_ns)).await;
+    }
+
+    fn random_u64(&self) -> u64 {
+        let mut inner = lock(&self.0.inner);
+        // SplitMix64.
+        inner.random = inner.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = inner.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     fn node(&self) -> u64 {

@@ -391,7 +391,8 @@ impl Statement {
                 let what = match what {
                     What::All => "*".into(),
                     What::Count => "count(*)".into(),
-                    What::Sum(column) => format!("sum({column})"),
+                    // A sum of bigints is a numeric.
+                    What::Sum(column) => format!("sum({column})::bigint"),
                     What::Max(column) => format!("max({column})"),
                 };
                 let mut text = format!("SELECT {what} FROM {}{}", table.name(), values.rows(*table, rows));

@@ -3,7 +3,7 @@
 use crate::SqlError;
 
 /// Whether all of `text` matches. 22025 if the pattern ends with the escape character.
-pub(super) fn matches(text: &str, pattern: &str, escape: Option<char>) -> Result<bool, SqlError> {
+pub(in crate::expr) fn like(text: &str, pattern: &str, escape: Option<char>) -> Result<bool, SqlError> {
     enum Part {
         Any,
         One,
@@ -56,4 +56,41 @@ pub(super) fn matches(text: &str, pattern: &str, escape: Option<char>) -> Result
         }
     }
     Ok(parts[p..].iter().all(|part| matches!(part, Part::Any)))
+}
+
+/// A regular expression for a pattern of SIMILAR TO: 22025 if it ends with the escape character, 2201B for what is
+/// none.
+pub(super) fn similar(pattern: &str, escape: Option<char>) -> Result<String, SqlError> {
+    let mut out = String::from("^(?:");
+    let mut chars = pattern.chars();
+    let mut in_class = false;
+    while let Some(c) = chars.next() {
+        if Some(c) == escape {
+            let next = chars.next().ok_or_else(|| SqlError::new("22025", "invalid escape string"))?;
+            out.push_str(&regex::escape(&next.to_string()));
+            continue;
+        }
+        match c {
+            ']' if in_class => {
+                in_class = false;
+                out.push(c);
+            }
+            '[' if !in_class => {
+                in_class = true;
+                out.push(c);
+            }
+            '\\' => out.push_str("\\\\"),
+            c if in_class => out.push(c),
+            '%' => out.push_str(".*"),
+            '_' => out.push('.'),
+            '(' => out.push_str("(?:"),
+            '.' | '^' | '$' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push_str(")$");
+    Ok(out)
 }
