@@ -58,7 +58,10 @@ pub(crate) async fn run<E: Engine>(
             Err(Failure::Client(ClientError::Ambiguous { .. })) => {}
             Err(failure) => {
                 failures += 1;
-                if failures > FAILURES_MAX || !matches!(failure, Failure::Client(ClientError::Unavailable(_))) {
+                // A comparison that takes longer than versions are kept begins again, at a later timestamp.
+                let passes =
+                    matches!(failure, Failure::Client(ClientError::Unavailable(_) | ClientError::TooOld { .. }));
+                if failures > FAILURES_MAX || !passes {
                     let err = SqlError::from(failure);
                     return Err(err.hint(format!("Job {id} goes on when it can; SHOW JOBS tells how far it is.")));
                 }
@@ -118,7 +121,7 @@ async fn validate<E: Engine>(
     }
     let failed = comparison.first_missing().map(|row| backfill::not_unique(table, index, row));
     write(db, id, owner, |job| match &failed {
-        Some(err) => job.fail(err),
+        Some(err) => _ = job.fail(err),
         None => job.validated = true,
     })
     .await

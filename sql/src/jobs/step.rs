@@ -54,18 +54,23 @@ pub(super) async fn step<E: Engine>(db: &Database<E>, id: u64, owner: &str, rows
             txn.rollback().await;
             // What is wrong with the rows does not go away.
             let Failure::Sql(err) = failure else { return Err(failure) };
-            write(db, id, owner, |job| job.fail(&err)).await
+            let mut new = false;
+            let step = write(db, id, owner, |job| new = job.fail(&err)).await?;
+            // While a job is rolled back, nothing is left that could be done about it.
+            if new || !matches!(step, Step::Did(_)) { Ok(step) } else { Err(Failure::Sql(err)) }
         }
     }
 }
 
 impl Job {
-    /// From now on what was done is undone.
-    pub(super) fn fail(&mut self, err: &SqlError) {
-        if self.status == JobStatus::Running {
+    /// From now on what was done is undone; false if it is so already.
+    pub(super) fn fail(&mut self, err: &SqlError) -> bool {
+        let runs = self.status == JobStatus::Running;
+        if runs {
             self.status = JobStatus::RollingBack;
             self.error = Some(JobError::of(err));
         }
+        runs
     }
 }
 

@@ -12,7 +12,7 @@ use truetime::Timestamp;
 
 use super::Database;
 use crate::SqlError;
-use crate::catalog::Table;
+use crate::catalog::{CATALOG_LEASE_NS, Table};
 use crate::engine::Engine;
 
 /// Descriptors as they were when statements were planned by them, each with the end of what is known of it.
@@ -40,7 +40,14 @@ impl Touched {
         if self.tables.is_empty() {
             return Ok(None);
         }
-        let catalog = db.catalog().await?;
+        let mut catalog = db.catalog().await?;
+        // One that is about to run out would leave the commit no time.
+        let soon = db.engine().now().latest.plus_ns(CATALOG_LEASE_NS / 2);
+        if soon > catalog.valid_until()
+            && let Ok(newer) = db.load_strong().await
+        {
+            catalog = newer;
+        }
         let mut deadline: Option<Timestamp> = None;
         for (table, until) in &self.tables {
             let until = match catalog.table(&table.name) {

@@ -71,6 +71,10 @@ impl World {
                 let delay = self.server(id).disk_rng.random_range(0..=every);
                 self.later(id, delay, |node, incarnation| Event::Flush { node, incarnation });
                 self.absorb(id, ready);
+                if self.swarm.schema {
+                    // What tends the schema changes waits for its first time.
+                    self.with_desk(id, |desk, now| desk.tick(now));
+                }
             }
         }
     }
