@@ -459,11 +459,13 @@ impl Collector {
 fn may_commit(state: TransactionState, sql: &str) -> bool {
     let mut open = state != TransactionState::Idle;
     for statement in lexer::statements(sql) {
-        let words = lexer::first_words(&statement, 2);
+        let words = lexer::first_words(&statement, 4);
         let first = words.first().map_or("", String::as_str);
         match first {
             "COMMIT" | "END" if open => return state != TransactionState::ReadOnly,
             "BEGIN" | "START" => open = true,
+            // To a savepoint, or with another block after it.
+            "ROLLBACK" | "ABORT" if words.iter().any(|word| word == "TO" || word == "CHAIN") => {}
             "ROLLBACK" | "ABORT" => open = false,
             "SELECT" | "VALUES" | "TABLE" | "SHOW" => {}
             "EXPLAIN" if words.get(1).is_none_or(|w| w != "ANALYZE") => {}
@@ -493,6 +495,9 @@ mod tests {
             (Open, "/* done */ commit", true),
             (Open, "ROLLBACK", false),
             (Open, "ROLLBACK; DELETE FROM t", true),
+            (Open, "ROLLBACK TO a; DELETE FROM t", false),
+            (Open, "ROLLBACK WORK TO SAVEPOINT a; COMMIT", true),
+            (Open, "ROLLBACK AND CHAIN; DELETE FROM t", false),
             (ReadOnly, "COMMIT", false),
         ] {
             assert_eq!(may_commit(state, sql), in_doubt, "{state:?} {sql}");

@@ -79,7 +79,7 @@ impl Shell {
                 let statements = self.asof.iter().map(|at| asof_statement(Some(at))).collect();
                 self.client.set_session_statements(statements);
             }
-            (Some("RESET"), Some("READ_TIMESTAMP" | "ALL")) => {
+            (Some("RESET"), Some("READ_TIMESTAMP" | "ALL")) | (Some("DISCARD"), Some("ALL")) => {
                 self.asof = None;
                 self.client.set_session_statements(Vec::new());
             }

@@ -18,7 +18,7 @@ const FIXED: std::ops::Range<u64> = 1001..1065;
 const TWICE: std::ops::Range<u64> = 1..17;
 
 /// Rare states that this many seeds must reach together: else they prove nothing about them.
-const SOMETIMES: [&str; 28] = [
+const SOMETIMES: [&str; 29] = [
     "aborted: locks lost",
     "aborted: split",
     "aborted: too late",
@@ -37,6 +37,7 @@ const SOMETIMES: [&str; 28] = [
     "shutdown handed everything over",
     "snapshot installed",
     "split under load",
+    "sql: a savepoint brought a block back",
     "sql: committed",
     "sql: could not serialize (40001)",
     "sql: duplicate key (23505)",

@@ -10,7 +10,7 @@ use sql::types::Datum;
 use txn::TxnId;
 
 use super::host::{Returned, SqlAnswer, SqlCall};
-use super::judge::{Attempt, Done, Ending};
+use super::judge::{Attempt, Done, Ending, is_impatience};
 use super::programs::{self, Kind, Program, Style, When};
 use super::statement::Statement;
 use crate::clients::{Act, Actor, Answer, Call, Shared};
@@ -245,7 +245,7 @@ impl SqlClient {
         let SqlAnswer { mut returned, error, open, failed } = answer;
         if let Some(err) = &error {
             shared.counters.hit(counter(err.sqlstate));
-            let expected = ["40001", "40003", "57P03", "72000", "23505", "42P01", "25P02"];
+            let expected = ["40001", "40003", "57P03", "72000", "23505", "42P01", "25P02", "57014", "55P03"];
             let about_indexes = matches!(&self.state, State::Running(statement) if statement.is_about_indexes());
             let of_indexes = ["42P07", "42704", "55006"].contains(&err.sqlstate) && about_indexes;
             if about_indexes && err.sqlstate == "23505" {
@@ -256,7 +256,7 @@ impl SqlClient {
                     .failure
                     .get_or_insert(format!("answer: sql: client {} in {:?} is told {err}", self.id, self.state));
             }
-            self.retryable = matches!(err.sqlstate, "40001" | "57P03");
+            self.retryable = matches!(err.sqlstate, "40001" | "57P03") || is_impatience(err);
         }
         match (self.state.clone(), error) {
             (State::Beginning, None) => {
@@ -299,6 +299,28 @@ impl SqlClient {
                         self.think(shared)
                     }
                     Err(_) if alone => self.aborted(now, shared),
+                    // The program knew that it would fail, and has a savepoint to go back to.
+                    Err(err) if err.sqlstate == "23505" && self.goes_back() => {
+                        if !failed {
+                            shared.failure.get_or_insert(format!("answer: sql: after {err} the block has not failed"));
+                        }
+                        shared.counters.hit("sql: a savepoint brought a block back");
+                        self.state = State::Thinking;
+                        self.think(shared)
+                    }
+                    Err(err) if is_impatience(&err) && self.last_savepoint().is_some() => {
+                        if !failed {
+                            shared.failure.get_or_insert(format!("answer: sql: after {err} the block has not failed"));
+                        }
+                        let name = self.last_savepoint().expect("looked at above");
+                        let program = self.running.as_mut().expect("it runs");
+                        if program.queue.front() != Some(&Statement::RollbackTo(name)) {
+                            program.queue.push_front(Statement::RollbackTo(name));
+                        }
+                        shared.counters.hit("sql: a savepoint after a timeout");
+                        self.state = State::Thinking;
+                        self.think(shared)
+                    }
                     Err(err) => {
                         if !failed || open.is_some() {
                             shared.failure.get_or_insert(format!("I9: sql: after {err} the block goes on"));
@@ -372,6 +394,26 @@ impl SqlClient {
         }
     }
 
+    /// The innermost savepoint of the block.
+    fn last_savepoint(&self) -> Option<u8> {
+        let mut set: Vec<u8> = Vec::new();
+        for done in self.attempt.iter().flat_map(|attempt| &attempt.done) {
+            let place = |name: &u8| set.iter().rposition(|known| known == name);
+            match &done.statement {
+                Statement::Savepoint(name) => set.push(*name),
+                Statement::RollbackTo(name) => set.truncate(place(name).map_or(0, |at| at + 1)),
+                Statement::Release(name) => set.truncate(place(name).unwrap_or(0)),
+                _ => {}
+            }
+        }
+        set.pop()
+    }
+
+    fn goes_back(&self) -> bool {
+        let next = self.running.as_ref().and_then(|program| program.queue.front());
+        matches!(next, Some(Statement::RollbackTo(_)))
+    }
+
     fn finish(&mut self, now: i64, returned: Returned, shared: &mut Shared) {
         let ending = match returned.commit {
             Some((txn, Some(at))) => {
@@ -414,6 +456,8 @@ fn counter(sqlstate: &str) -> &'static str {
         "72000" => "sql: snapshot too old (72000)",
         "23505" => "sql: duplicate key (23505)",
         "42P01" => "sql: no such table (42P01)",
+        "57014" => "sql: statement timeout (57014)",
+        "55P03" => "sql: lock timeout (55P03)",
         _ => "sql: another error",
     }
 }

@@ -416,6 +416,10 @@ impl Drop for Driving<'_> {
         state.busy = false;
         state.wake_at_ns = cancel.wake_at_ns;
         drop(state);
+        // Nobody waits there any more: a time that has come would be due for ever.
+        if let Some(inbox) = txn.shared.inner().inboxes.get_mut(&txn.open.inbox) {
+            inbox.wake_at_ns = None;
+        }
         txn.shared.send(ready.sends, txn.open.inbox);
     }
 }

@@ -29,7 +29,20 @@ pub enum Fails {
     TableExists,
 }
 
+/// The tables that blocks with savepoints write.
+const SAVED: [Table; 3] = [Table::Lists, Table::Pairs, Table::Users];
+
 type Stored = BTreeMap<Vec<i64>, Vec<Datum>>;
+
+/// A place to go back to.
+#[derive(Clone, Debug)]
+struct Savepoint {
+    name: u8,
+    /// The tables that blocks with savepoints write, as they were.
+    tables: Vec<(Table, Option<Stored>)>,
+    /// How much had been written.
+    written: usize,
+}
 
 /// All tables.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +50,8 @@ pub struct Model {
     tables: BTreeMap<Table, Stored>,
     /// Dropped tables with their rows: a transaction that was on its way may still use them.
     dropped: BTreeMap<Table, Stored>,
+    /// Of the transaction that is being replayed, the outermost first.
+    savepoints: Vec<Savepoint>,
     /// Rows that were written since this was last emptied.
     pub written: Vec<(Table, Vec<i64>)>,
 }
@@ -87,6 +102,30 @@ impl Model {
         let done = |tag: &str| Expected { rows: Vec::new(), ordered: false, tag: tag.into() };
         let table = statement.table();
         match statement {
+            Statement::Patience { .. } => return Ok(done("SET")),
+            Statement::Savepoint(name) => {
+                let kept = SAVED.map(|table| (table, self.tables.get(&table).cloned()));
+                self.savepoints.push(Savepoint { name: *name, tables: kept.into(), written: self.written.len() });
+                return Ok(done("SAVEPOINT"));
+            }
+            Statement::RollbackTo(name) => {
+                let at = self.savepoint(*name);
+                self.savepoints.truncate(at + 1);
+                let Savepoint { tables, written, .. } = self.savepoints[at].clone();
+                for (table, stored) in tables {
+                    match stored {
+                        Some(stored) => self.tables.insert(table, stored),
+                        None => self.tables.remove(&table),
+                    };
+                }
+                self.written.truncate(written);
+                return Ok(done("ROLLBACK"));
+            }
+            Statement::Release(name) => {
+                let at = self.savepoint(*name);
+                self.savepoints.truncate(at);
+                return Ok(done("RELEASE"));
+            }
             Statement::Create(_, if_not_exists) if self.tables.contains_key(&table) => {
                 return if *if_not_exists { Ok(done("CREATE TABLE")) } else { Err(Fails::TableExists) };
             }
@@ -107,7 +146,12 @@ impl Model {
             _ => return Err(Fails::NoTable),
         };
         Ok(match statement {
-            Statement::Create(..) | Statement::Drop(_) => unreachable!("done above"),
+            Statement::Create(..)
+            | Statement::Drop(_)
+            | Statement::Patience { .. }
+            | Statement::Savepoint(_)
+            | Statement::RollbackTo(_)
+            | Statement::Release(_) => unreachable!("done above"),
             Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs => {
                 unreachable!("no statement for the model")
             }
@@ -187,6 +231,15 @@ impl Model {
         })
     }
 
+    /// Another transaction begins.
+    pub fn begin(&mut self) {
+        self.savepoints.clear();
+    }
+
+    fn savepoint(&self, name: u8) -> usize {
+        self.savepoints.iter().rposition(|known| known.name == name).expect("programs name savepoints that they set")
+    }
+
     /// Whether a row is there.
     pub fn holds(&self, table: Table, key: &[i64]) -> bool {
         self.tables.get(&table).is_some_and(|stored| stored.contains_key(key))
@@ -232,6 +285,19 @@ mod tests {
         model.run(&Statement::Drop(Table::Users), false).unwrap();
         assert_eq!(model.run(&sum, false), Err(Fails::NoTable));
         assert_eq!(model.run(&sum, true).unwrap().rows, [[Datum::Int(3)]], "what was on its way sees the old rows");
+        model.run(&Statement::Create(Table::Users, false), false).unwrap();
+        model.begin();
+        model.run(&insert, false).unwrap();
+        model.run(&Statement::Savepoint(1), false).unwrap();
+        model.run(&more, false).unwrap();
+        model.run(&Statement::Savepoint(1), false).unwrap();
+        model.run(&more, false).unwrap();
+        assert_eq!(model.run(&insert, false), Err(Fails::DuplicateKey));
+        assert_eq!(model.run(&Statement::RollbackTo(1), false).unwrap().tag, "ROLLBACK");
+        assert_eq!(model.run(&sum, false).unwrap().rows, [[Datum::Int(3)]]);
+        model.run(&Statement::Release(1), false).unwrap();
+        model.run(&Statement::RollbackTo(1), false).unwrap();
+        assert_eq!(model.run(&sum, false).unwrap().rows, [[Datum::Int(1)]]);
         assert_eq!(more.text(false).0, "UPDATE users SET visits = visits + $1 WHERE k = $2 RETURNING *");
         assert_eq!(more.text(true).0, "UPDATE users SET visits = visits + 2 WHERE k = 7 RETURNING *");
     }

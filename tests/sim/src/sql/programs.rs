@@ -14,6 +14,7 @@
 //! | make, use, drop | tables with DEFAULTs, used at once by others | NULL for a DEFAULT, a table that is not there |
 //! | items, index, check | rows under indexes that come and go | entries without rows, rows without entries |
 //! | mistake | a statement that fails in the midst of a block | effects of what failed |
+//! | savepoints | the same, taken back, as is what a timeout cut off, and other work | effects of what was taken back, or its loss |
 
 use std::collections::VecDeque;
 
@@ -93,6 +94,8 @@ pub enum Kind {
     CheckIndexes,
     /// Makes a mistake in a block.
     Mistake,
+    /// Makes a mistake, and more, and takes it back.
+    Savepoints,
     /// Reads everything.
     Audit,
     /// Reads what was read, at the same timestamp.
@@ -105,7 +108,7 @@ impl Kind {
         [(Kind::Items, 12), (Kind::ReadItems, 4), (Kind::MakeIndex, 3), (Kind::DropIndex, 1), (Kind::CheckIndexes, 3)];
 
     /// Those that are drawn.
-    pub const DRAWN: [Kind; 17] = [
+    pub const DRAWN: [Kind; 18] = [
         Kind::Append,
         Kind::ReadLists,
         Kind::Transfer,
@@ -122,6 +125,7 @@ impl Kind {
         Kind::UseMade,
         Kind::DropMade,
         Kind::Mistake,
+        Kind::Savepoints,
         Kind::Again,
     ];
 }
@@ -391,6 +395,42 @@ impl Book {
             }
             Kind::Items | Kind::ReadItems | Kind::MakeIndex | Kind::DropIndex | Kind::CheckIndexes => {
                 self.about_indexes(kind, when, rng)
+            }
+            Kind::Savepoints => {
+                let key = 2_000_000 + self.fresh();
+                let insert = Statement::insert(Table::Users, [key], vec![Datum::Text("once".into())]);
+                let mut used = Vec::new();
+                // Each list once: an UPDATE that finds no row is followed by an INSERT of it.
+                let mut append = |book: &Book, rng: &mut ChaCha8Rng| {
+                    let at = loop {
+                        let at = book.list_key(rng);
+                        if !used.contains(&at) {
+                            break at;
+                        }
+                    };
+                    used.push(at.clone());
+                    let (table, list) = at;
+                    let (rows, set) = (Rows::of(list), ("v", Set::Concat(String::new())));
+                    Statement::Update { table, rows, set, returning: rng.random() }
+                };
+                let read = point(Table::Users, key, rng.random());
+                let mut queue = vec![append(self, rng), Statement::Savepoint(0), append(self, rng), insert.clone()];
+                // The same name again, or another one.
+                let inner = rng.random_range(0..2);
+                queue.extend([Statement::Savepoint(inner), insert.clone(), Statement::RollbackTo(inner), read.clone()]);
+                if rng.random() {
+                    queue.extend([append(self, rng), Statement::RollbackTo(inner)]);
+                }
+                if rng.random() {
+                    queue.extend([Statement::Release(inner), read.clone(), Statement::RollbackTo(0), read.clone()]);
+                    queue.push(insert);
+                }
+                queue.extend([append(self, rng), read]);
+                if rng.random() {
+                    let (of_locks, ms) = (rng.random(), rng.random_range(1..30));
+                    queue.insert(0, Statement::Patience { of_locks, ms });
+                }
+                block(queue)
             }
             Kind::Again if self.answered.is_empty() => return self.program(Kind::Total, rng),
             Kind::Again => {

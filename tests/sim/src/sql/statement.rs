@@ -233,6 +233,19 @@ pub enum Statement {
     CheckIndexes,
     /// SHOW JOBS.
     ShowJobs,
+    /// SET LOCAL of a timeout, in milliseconds: of the wait for a lock, or of a statement.
+    Patience {
+        /// Which.
+        of_locks: bool,
+        /// How long.
+        ms: u64,
+    },
+    /// SAVEPOINT, of a name for each number.
+    Savepoint(u8),
+    /// ROLLBACK TO.
+    RollbackTo(u8),
+    /// RELEASE.
+    Release(u8),
     /// SELECT.
     Select {
         /// From.
@@ -359,6 +372,10 @@ impl Statement {
             Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs => {
                 Table::Items
             }
+            // What a block with savepoints inserts.
+            Statement::Patience { .. } | Statement::Savepoint(_) | Statement::RollbackTo(_) | Statement::Release(_) => {
+                Table::Users
+            }
             Statement::Create(table, _)
             | Statement::Drop(table)
             | Statement::Select { table, .. }
@@ -387,6 +404,13 @@ impl Statement {
             Statement::DropIndex(number) => format!("DROP INDEX i{number}"),
             Statement::CheckIndexes => "CHECK TABLE items".into(),
             Statement::ShowJobs => "SHOW JOBS".into(),
+            Statement::Patience { of_locks, ms } => {
+                let name = if *of_locks { "lock_timeout" } else { "statement_timeout" };
+                format!("SET LOCAL {name} = '{ms}ms'")
+            }
+            Statement::Savepoint(n) => format!("SAVEPOINT s{n}"),
+            Statement::RollbackTo(n) => format!("ROLLBACK TO SAVEPOINT s{n}"),
+            Statement::Release(n) => format!("RELEASE s{n}"),
             Statement::Select { table, what, rows, order, limit, lock } => {
                 let what = match what {
                     What::All => "*".into(),
