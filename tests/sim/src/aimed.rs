@@ -16,6 +16,7 @@
 //!                     ------------> to its followers: DecisionLeft
 //!                     syncs it: DecisionSynced
 //!                           ---------- Decided ---------->  LostDecision
+//!                                                          (VoteLeft: it had voted)
 //!           <------ Committed                               AnswerLeaves, AnswerLeft, LostReply
 //!   client: LostAnswer
 //! ```
@@ -92,6 +93,12 @@ pub enum Aim {
     LostReply,
     /// The answer to a commit is lost on its way to the client.
     LostAnswer,
+    /// A participant's leader loses power once its vote has left.
+    VoteLeft,
+    /// A leader is heard by one follower alone, whose acceptances nobody hears; then it loses power. The follower is
+    /// back once there is another leader, which then stops: the next one finds values of the first behind the
+    /// start of the second.
+    Forsaken,
 }
 
 impl Aim {
@@ -122,6 +129,14 @@ impl Aim {
         Aim::OnlyCopy,
     ];
 
+    /// Those that are drawn after them.
+    pub const MORE: [Aim; 2] = [Aim::VoteLeft, Aim::Forsaken];
+
+    /// Every one there is.
+    pub fn every() -> impl Iterator<Item = Aim> {
+        Aim::ALL.into_iter().chain(Aim::MORE)
+    }
+
     /// What the run's counters call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -148,6 +163,8 @@ impl Aim {
             Aim::LostDecision => "aimed: decision lost",
             Aim::LostReply => "aimed: reply of a commit lost",
             Aim::LostAnswer => "aimed: client's answer lost",
+            Aim::VoteLeft => "aimed: participant, voted",
+            Aim::Forsaken => "aimed: leader, heard by one alone",
         }
     }
 
@@ -305,7 +322,7 @@ impl World {
 
     pub(crate) fn strike_down(&mut self, aim: Aim, node: NodeId) {
         self.struck(aim);
-        let power_cut = aim == Aim::DecisionWritten || self.aims.rng.random();
+        let power_cut = matches!(aim, Aim::DecisionWritten | Aim::VoteLeft) || self.aims.rng.random();
         if aim == Aim::SnapshotSender && self.aims.rng.random() {
             // Perhaps for good, and its receivers are all that is left.
             self.halt(node, "its disk fails amid a transfer", power_cut);
@@ -442,6 +459,12 @@ impl World {
             (Aim::DecisionLeft, message) => sends_decision(message),
             (Aim::SnapshotSender, message) => is_chunk(message),
             (Aim::HandedOver, message) => hands_over(message),
+            (Aim::VoteLeft, NodeMessage::TwoPhase { body: TwoPhase::Prepared { .. }, .. }) => true,
+            (Aim::Forsaken, NodeMessage::Paxos { message: Message::Accept { entries, ballot, .. }, .. }) => {
+                let own =
+                    |entry: &paxos::Entry| entry.origin == *ballot && matches!(entry.payload, Payload::Command(_));
+                entries.iter().any(own)
+            }
             (Aim::AnswerLeft, NodeMessage::Reply { reply: Reply::Committed { commit_ts, .. }, .. }) => {
                 if muted == Some((node, *commit_ts)) {
                     self.strike_down(aim, node);
@@ -454,8 +477,35 @@ impl World {
         if !matches || !self.aims.chosen() {
             return false;
         }
+        if let (Aim::Forsaken, NodeMessage::Paxos { group, .. }) = (aim, message) {
+            self.struck(aim);
+            self.forsake(node, *group);
+            return false;
+        }
         self.strike_down(aim, node);
         true
+    }
+
+    /// A leader is heard by one follower alone from now on, and loses power a little later.
+    fn forsake(&mut self, leader: NodeId, group: GroupId) {
+        let lease = self.swarm.lease_ns;
+        let rng = &mut self.aims.rng;
+        let others: Vec<NodeId> = self.swarm.node_ids().filter(|id| *id != leader).collect();
+        let follower = *pick(rng, &others);
+        let amid = log_uniform(rng, MS, 100 * MS);
+        // Of three, it is needed again, and must have forgotten; of more, it is better not there.
+        let down = if self.swarm.nodes > 3 { 6 * lease } else { log_uniform(rng, MS, lease / 2) };
+        let incarnation = self.server(leader).incarnation;
+        let mut links: Vec<(NodeId, NodeId)> = Vec::new();
+        for other in others.into_iter().filter(|other| *other != follower) {
+            links.extend([(leader, other), (follower, other), (other, follower)]);
+        }
+        links.push((follower, leader));
+        self.note(format!("{follower} alone hears {leader}: {links:?}"));
+        self.network.cut(&links);
+        self.after(amid, Event::Sequel(Sequel::Abandon { node: leader, incarnation, down }));
+        let until = self.now + amid + 3 * lease;
+        self.after(amid, Event::Sequel(Sequel::Usurp { group, from: leader, until, links }));
     }
 
     /// The aim that what now arrives at a node would satisfy, once the node has taken it in.

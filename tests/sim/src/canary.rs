@@ -20,18 +20,33 @@ pub enum Canary {
     StaleClock,
     /// The state store's flush is reported before it has happened, so the log is truncated too early.
     EarlyFlush,
+    /// Whoever opens a log takes its records as they are, whatever their checksums say.
+    LogRotTaken,
+    /// The same of what is read in the state store.
+    StateRotTaken,
+    /// A sync of the log fails, and the node goes on as if it had not.
+    SyncErrorPassed,
+    /// There is no room for the log, and the node goes on as if its writes were there.
+    FullDiskPassed,
+    /// A node whose disk was lost comes back with an empty one, and its peers take its votes.
+    EmptyDiskVotes,
     /// A guarantee of the production code is broken.
     Broken(Guarantee),
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 27] = [
+    pub const ALL: [Canary; 32] = [
         Canary::LyingDisk,
         Canary::SendBeforeSync,
         Canary::ClockBeyondEpsilon,
         Canary::StaleClock,
         Canary::EarlyFlush,
+        Canary::LogRotTaken,
+        Canary::StateRotTaken,
+        Canary::SyncErrorPassed,
+        Canary::FullDiskPassed,
+        Canary::EmptyDiskVotes,
         Canary::Broken(Guarantee::CommitWait),
         Canary::Broken(Guarantee::LeaseOnRead),
         Canary::Broken(Guarantee::PrepareDurable),
@@ -91,6 +106,11 @@ impl Canary {
             Canary::ClockBeyondEpsilon => "clock-beyond-epsilon",
             Canary::StaleClock => "stale-clock",
             Canary::EarlyFlush => "early-flush",
+            Canary::LogRotTaken => "log-checksum-ignored",
+            Canary::StateRotTaken => "state-checksum-ignored",
+            Canary::SyncErrorPassed => "sync-error-ignored",
+            Canary::FullDiskPassed => "full-disk-ignored",
+            Canary::EmptyDiskVotes => "empty-disk-votes",
             Canary::Broken(Guarantee::CommitWait) => "no-commit-wait",
             Canary::Broken(Guarantee::LeaseOnRead) => "lease-not-checked",
             Canary::Broken(Guarantee::PrepareDurable) => "prepare-not-durable",

@@ -73,6 +73,12 @@ impl SimClock {
         (self.drawn_at, self.strobe_ns) = (at, 0);
     }
 
+    /// Goes to one end of its bound and stays there: it reads as late a time as may be, or as early.
+    pub fn go_to_end(&mut self, at: i64, late: bool) {
+        self.offset_ns = if late { self.limit_ns } else { -self.limit_ns };
+        (self.drift_ppm, self.drawn_at, self.strobe_ns) = (0, at, 0);
+    }
+
     /// Its bound is a sawtooth of this length.
     pub fn set_sawtooth(&mut self, ns: i64) {
         self.sawtooth_ns = ns;

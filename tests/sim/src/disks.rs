@@ -22,6 +22,7 @@ use paxos::NodeId;
 use rand::RngExt;
 use txn::testing::MemoryStore;
 
+use crate::canary::Canary;
 use crate::disk::SimLog;
 use crate::faults::Fault;
 use crate::invariants::I14;
@@ -97,13 +98,15 @@ impl World {
             }
             Fault::StateRot => {
                 let (record, bit) = (self.nemesis.random_range(0..1 << 30), self.nemesis.random_range(0..1 << 30));
+                let unnoticed = self.swarm.canary == Some(Canary::StateRotTaken);
                 let server = self.server(node);
                 let store = match (&mut server.process, &mut server.store) {
                     (Some(process), _) => process.node.store_mut(),
                     (None, Some(store)) => store,
                     (None, None) => unreachable!("{node}: a store is in a process or on its server"),
                 };
-                if store.rot(record, bit) {
+                let rotten = if unnoticed { store.rot_unnoticed(record, bit) } else { store.rot(record, bit) };
+                if rotten {
                     self.shared.counters.hit("a bit of a state flipped");
                 }
             }
@@ -219,6 +222,7 @@ impl World {
         if self.spare_disks() == 0 || self.servers[&node].disk.lost.is_some() || !self.swarm.node_ids().all(heard_of) {
             return;
         }
+        let canary = self.swarm.canary;
         self.shared.counters.hit("a disk was lost");
         self.crash(node, false);
         let server = self.server(node);
@@ -233,6 +237,9 @@ impl World {
             known: std::mem::take(&mut disk.known),
         }));
         disk.halted = false;
+        if canary == Some(Canary::EmptyDiskVotes) {
+            disk.lost = None;
+        }
         self.start(node);
     }
 
@@ -242,6 +249,10 @@ impl World {
         let sender = &self.servers[&from].disk;
         let (folder, as_known) = (sender.folder, sender.known.get(&to).copied());
         let receiver = &mut self.servers.get_mut(&to).expect("every node has a server").disk;
+        if self.swarm.canary == Some(Canary::EmptyDiskVotes) {
+            receiver.known.insert(from, folder);
+            return true;
+        }
         if as_known.is_some_and(|name| name != receiver.folder) {
             self.shared.counters.hit("a node without its disk was told so");
             self.halt(to, "its data folder is not the one that its peers know", false);

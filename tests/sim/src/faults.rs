@@ -97,6 +97,8 @@ pub enum Fault {
     Strobe,
     /// A clock's bound becomes another.
     EpsilonChange,
+    /// A leader's clock is at one end of its bound and all others at the other; then they change ends, and it is cut off.
+    Apart,
 }
 
 impl Fault {
@@ -140,6 +142,12 @@ impl Fault {
         Fault::LongAbsence,
     ];
 
+    /// Every one there is.
+    pub fn every() -> impl Iterator<Item = Fault> {
+        let lists = [&Fault::ALL[..], &Fault::DISKS, &Fault::PROCESSES, &Fault::LINKS, &Fault::CLOCKS, &[Fault::Apart]];
+        lists.concat().into_iter()
+    }
+
     /// What the run's counters call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -179,6 +187,7 @@ impl Fault {
             Fault::Race => "fault: clock races",
             Fault::Strobe => "fault: clock strobe",
             Fault::EpsilonChange => "fault: epsilon changed",
+            Fault::Apart => "fault: clocks apart",
         }
     }
 }

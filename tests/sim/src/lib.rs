@@ -19,6 +19,7 @@
 //! | `sql` | those who use it by SQL sessions, and a judge of their own |
 //! | `observe`, `chosen`, `history`, `check`, `rest` | who watches, at every instant and at the end |
 //! | [`invariants`] | what they judge, by name |
+//! | [`rare`] | what a batch of runs must reach |
 //! | [`overrides`], [`minimize`] | what a failure needs |
 //! | [`canary`] | the bugs that prove the above |
 //!
@@ -49,6 +50,7 @@ pub mod overrides;
 mod partitions;
 mod plan;
 mod processes;
+pub mod rare;
 mod rest;
 mod rng;
 mod server;

@@ -8,10 +8,11 @@ use sim::counters::Counters;
 use sim::invariants::never_judged;
 use sim::minimize::minimize;
 use sim::overrides::Overrides;
+use sim::rare::{ALL_WITHIN, never_reached};
 use sim::{Outcome, run_under, run_with};
 
 const USAGE: &str = "usage: sim --seed N [--verbose] | --seeds COUNT [--from N] | --seconds N [--from N]
-       [--canary NAME] [--keep-going]
+       [--canary NAME] [--keep-going] [--nodes N]
        sim --seed N --minimize [--canary NAME]        what of a failing run does its failure need?
        sim --seed N [--without Kill,Halves,..] [--clients N] [--sql-clients N] [--plans N] [--faults-until MS] [--even]
        sim --canary all [--seeds TIMES] [--from N]
@@ -62,6 +63,13 @@ fn parse() -> Result<Args, String> {
             "--sql-clients" => args.overrides.sql_clients = Some(number(value()?)?),
             "--plans" => args.overrides.plans = Some(number(value()?)?),
             "--faults-until" => args.overrides.faults_until_ms = i64::try_from(number(value()?)?).ok(),
+            "--nodes" => {
+                let nodes = number(value()?)?;
+                if !(3..=9).contains(&nodes) {
+                    return Err("a cluster has 3 to 9 nodes here".into());
+                }
+                args.overrides.nodes = Some(nodes);
+            }
             "--even" => args.overrides.even = true,
             "--verbose" => args.verbose = true,
             "--keep-going" => args.keep_going = true,
@@ -71,7 +79,7 @@ fn parse() -> Result<Args, String> {
     match (args.seed, args.seeds, args.seconds) {
         _ if args.all_canaries => Ok(args),
         (Some(_), None, None) => Ok(args),
-        _ if args.minimize || args.overrides != Overrides::default() => Err("that needs --seed".into()),
+        _ if args.minimize => Err("that needs --seed".into()),
         (None, Some(_), None) | (None, None, Some(_)) => Ok(args),
         _ => Err("say one of --seed, --seeds, --seconds".into()),
     }
@@ -151,7 +159,7 @@ fn main() -> ExitCode {
     let mut counters = Counters::default();
     println!("seeds from {from}");
     while args.seeds.is_none_or(|count| runs < count) && limit.is_none_or(|limit| started.elapsed() < limit) {
-        let outcome = run_with(from + runs, args.canary, args.verbose);
+        let outcome = run_under(from + runs, args.canary, args.verbose, &args.overrides, &[]);
         runs += 1;
         simulated_ns += outcome.elapsed_ns;
         events += outcome.events;
@@ -159,7 +167,7 @@ fn main() -> ExitCode {
         println!("{}", line(&outcome));
         if outcome.failure.is_some() {
             failed.push(outcome.seed);
-            report_failure(&outcome, &again(outcome.seed, args.canary, &Overrides::default()));
+            report_failure(&outcome, &again(outcome.seed, args.canary, &args.overrides));
             if !args.keep_going {
                 break;
             }
@@ -172,7 +180,10 @@ fn main() -> ExitCode {
         "{runs} runs, {simulated:.0} simulated seconds and {events} events in {seconds:.1} s: {ratio:.0} times real time"
     );
     print!("{counters}");
-    let never = if runs >= JUDGED_WITHIN { never_judged(&counters) } else { Vec::new() };
+    let mut never = if runs >= JUDGED_WITHIN { never_judged(&counters) } else { Vec::new() };
+    if args.canary.is_none() {
+        never.extend(never_reached(&counters, if runs >= ALL_WITHIN { runs } else { 0 }));
+    }
     if failed.is_empty() && never.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -109,6 +109,7 @@ impl World {
                 }
             }
             Fault::Split => self.split(node),
+            Fault::Apart => self.strike_apart(node),
             fault if Fault::DISKS.contains(&fault) => self.strike_disk(fault, node),
             fault if Fault::LINKS.contains(&fault) => self.strike_links(fault, node, cut),
             fault if Fault::CLOCKS.contains(&fault) => self.strike_clock(fault, node),
@@ -135,7 +136,7 @@ impl World {
     }
 
     /// Who leads what, by each node's own word.
-    fn leaders(&mut self) -> Vec<(NodeId, GroupId)> {
+    pub(crate) fn leaders(&mut self) -> Vec<(NodeId, GroupId)> {
         let now_ns = self.now;
         let mut leaders = Vec::new();
         for server in self.servers.values_mut().filter(|server| server.is_awake()) {

@@ -1,9 +1,12 @@
-//! What a run may be told to leave out of what its seed drew, to find out what its failure needs.
+//! What a run may be told to leave out of what its seed drew, to find out what its failure needs; and how many
+//! nodes it is to have, to measure a cluster of one size.
 //!
 //! A run under overrides is as repeatable as any other: the seed and the flags decide it. It is another run,
 //! though: what is left out shifts what comes after it.
 
 use std::fmt;
+
+use paxos::NodeId;
 
 use crate::aimed::Aim;
 use crate::faults::Fault;
@@ -22,6 +25,8 @@ pub struct Overrides {
     pub plans: Option<u64>,
     /// Faults end after so many simulated milliseconds, and all that follows comes sooner by as much.
     pub faults_until_ms: Option<i64>,
+    /// So many nodes.
+    pub nodes: Option<u64>,
     /// No loss, no duplicates, no slow messages and no slow syncs.
     pub even: bool,
 }
@@ -36,6 +41,12 @@ impl Overrides {
         least(&mut swarm.clients, self.clients.map(|clients| clients.max(1)));
         least(&mut swarm.sql_clients, self.sql_clients);
         least(&mut swarm.plans_max, self.plans);
+        if let Some(nodes) = self.nodes {
+            swarm.nodes = nodes;
+            for (_, leader) in &mut swarm.bootstrap {
+                *leader = NodeId(1 + (leader.0 - 1) % nodes);
+            }
+        }
         if let Some(ms) = self.faults_until_ms {
             let sooner = (swarm.faults_until - ms.saturating_mul(1_000_000)).max(0);
             swarm.faults_until -= sooner;
@@ -51,9 +62,8 @@ impl Overrides {
 
     /// Whether there is a fault or an aim of this name.
     pub fn is_known(name: &str) -> bool {
-        let kinds = [&Fault::ALL[..], &Fault::DISKS, &Fault::PROCESSES, &Fault::LINKS, &Fault::CLOCKS].concat();
-        let mut names =
-            kinds.iter().map(|kind| format!("{kind:?}")).chain(Aim::ALL.iter().map(|aim| format!("{aim:?}")));
+        let faults = Fault::every().map(|fault| format!("{fault:?}"));
+        let mut names = faults.chain(Aim::every().map(|aim| format!("{aim:?}")));
         names.any(|known| known == name)
     }
 }
@@ -64,7 +74,9 @@ impl fmt::Display for Overrides {
         if !self.without.is_empty() {
             write!(f, " --without {}", self.without.join(","))?;
         }
-        for (flag, value) in [("clients", self.clients), ("sql-clients", self.sql_clients), ("plans", self.plans)] {
+        for (flag, value) in
+            [("clients", self.clients), ("sql-clients", self.sql_clients), ("plans", self.plans), ("nodes", self.nodes)]
+        {
             if let Some(value) = value {
                 write!(f, " --{flag} {value}")?;
             }

@@ -11,6 +11,7 @@
 //! | `Freeze`, `Race` | a wall clock stands still, or runs twice as fast, until it is at an end of its bound |
 //! | `Strobe` | a wall clock jumps from one side of its bound to the other, and back, every few milliseconds |
 //! | `EpsilonChange` | a clock's bound becomes another, smaller or larger |
+//! | `Apart` | a leader's clock is at one end of its bound and all others at the other; then the leader is cut off, and they change ends |
 //!
 //! The epsilon of some runs is a sawtooth besides: it grows between synchronisations, and falls at each.
 
@@ -20,7 +21,8 @@ use txn::NodeMessage;
 
 use crate::faults::Fault;
 use crate::rng::{log_uniform, pick};
-use crate::world::World;
+use crate::storms::Sequel;
+use crate::world::{Event, World};
 
 const MS: i64 = 1_000_000;
 
@@ -112,6 +114,31 @@ impl World {
             Fault::Strobe => clock.strobe(period),
             Fault::EpsilonChange => clock.set_epsilon_permille(permille),
             other => unreachable!("{other:?} is no fault of a clock"),
+        }
+    }
+}
+
+impl World {
+    /// A leader gets a lease that is as long, and votes that are as short, as clocks within their bounds can make them.
+    pub(crate) fn strike_apart(&mut self, node: NodeId) {
+        let leaders = self.leaders();
+        let leader = if leaders.is_empty() { node } else { pick(&mut self.nemesis, &leaders).0 };
+        self.set_apart(leader, true);
+        self.after(self.swarm.lease_ns / 2, Event::Sequel(Sequel::Apart { leader }));
+    }
+
+    /// Then it is cut off, and is as slow to see its lease end, and the others as quick to see it over, as may be.
+    pub(crate) fn turn_apart(&mut self, leader: NodeId) {
+        self.set_apart(leader, false);
+        let others = self.swarm.node_ids().filter(|id| *id != leader);
+        self.cut_for(others.flat_map(|id| [(id, leader), (leader, id)]).collect(), 2 * self.swarm.lease_ns);
+    }
+
+    /// Puts a leader's clock at one end of its bound, and all others at the other.
+    fn set_apart(&mut self, leader: NodeId, late: bool) {
+        let now = self.now;
+        for id in self.swarm.node_ids() {
+            self.server(id).clock.go_to_end(now, late == (id == leader));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Faults of processes that take more than one blow: restarts in a row, one node after another, and
 //! many at once.
 
-use paxos::NodeId;
+use paxos::{GroupId, NodeId};
 use rand::RngExt;
 use txn::NodeInput;
 
@@ -12,6 +12,9 @@ use crate::world::{Event, World};
 const MS: i64 = 1_000_000;
 /// A rolling restart looks so often whether the node is back.
 const ROLL_NS: i64 = 10 * MS;
+
+/// A usurper looks so often whether there is somebody to be overthrown.
+const USURP_NS: i64 = 3 * MS;
 
 /// What a fault still has to do.
 #[derive(Debug)]
@@ -29,6 +32,31 @@ pub enum Sequel {
         node: NodeId,
         /// What its process was before.
         incarnation: u64,
+    },
+    /// The clocks change ends, and this node is cut off.
+    Apart {
+        /// It led, as this began.
+        leader: NodeId,
+    },
+    /// A leader that is heard by one follower alone loses power, unless it is another process by now.
+    Abandon {
+        /// Which.
+        node: NodeId,
+        /// The process.
+        incarnation: u64,
+        /// For so long.
+        down: i64,
+    },
+    /// As soon as another leads a group, the links are whole again, and that one stops for longer than its lease.
+    Usurp {
+        /// Which group.
+        group: GroupId,
+        /// Other than this one.
+        from: NodeId,
+        /// It is waited for until then.
+        until: i64,
+        /// These.
+        links: Vec<(NodeId, NodeId)>,
     },
     /// Somebody sees to a disk.
     Repair {
@@ -80,6 +108,24 @@ impl World {
             Sequel::Repair { node } => self.repair(node),
             _ if self.healed => {}
             Sequel::Provoke(fault) => self.apply(fault),
+            Sequel::Apart { leader } => self.turn_apart(leader),
+            Sequel::Abandon { node, incarnation, down } => {
+                if self.server(node).incarnation == incarnation {
+                    self.crash_for(node, true, down);
+                }
+            }
+            Sequel::Usurp { group, from, until, links } => {
+                let (now, lease) = (self.now, self.swarm.lease_ns);
+                let next = self.leaders().into_iter().find(|(leader, led)| *led == group && *leader != from);
+                if next.is_none() && now < until {
+                    return self.after(USURP_NS, Event::Sequel(Sequel::Usurp { group, from, until, links }));
+                }
+                self.after(0, Event::Mend { links });
+                if let Some((leader, _)) = next {
+                    let ns = lease + self.nemesis.random_range(0..lease);
+                    self.stop_for(leader, ns);
+                }
+            }
             Sequel::Storm { node, left } => {
                 if self.server(node).process.is_some() {
                     self.shared.counters.hit("killed in a restart storm");

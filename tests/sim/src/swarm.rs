@@ -189,6 +189,14 @@ impl Swarm {
         if !calm && canary.is_none() {
             swarm.draw_more_faults(&mut stream(seed, 0, Purpose::Swarm, 3));
             swarm.draw_surroundings(&mut stream(seed, 0, Purpose::Swarm, 4));
+            if !swarm.aims.is_empty() {
+                let rng = &mut stream(seed, 0, Purpose::Swarm, 7);
+                swarm.aims.extend(Aim::MORE.into_iter().filter(|_| rng.random_range(0..3) == 0));
+            }
+            let rng = &mut stream(seed, 0, Purpose::Swarm, 8);
+            if rng.random_range(0..4) == 0 {
+                swarm.faults.push((Fault::Apart, rng.random_range(1..7)));
+            }
         }
         // A stream of its own, so that the rest of a seed is the same with SQL and without.
         let sql_rng = &mut stream(seed, 0, Purpose::Swarm, 1);
@@ -332,7 +340,7 @@ impl Swarm {
     /// What a canary needs to show itself.
     fn feed_canary(&mut self, rng: &mut ChaCha8Rng) {
         let Some(canary) = self.canary else { return };
-        let mut pauses = false;
+        self.fault_every_ns = self.lease_ns;
         let faults: &[Fault] = match canary {
             Canary::LyingDisk => &[Fault::PowerCutAll, Fault::PowerCut, Fault::Isolate],
             Canary::SendBeforeSync => &[Fault::PowerCutAll, Fault::PowerCut],
@@ -343,17 +351,26 @@ impl Swarm {
             Canary::StaleClock => {
                 self.epsilon_ns = MS / 10;
                 self.clock_limit_ns = MS / 10;
-                pauses = true;
+                self.fault_every_ns = self.lease_ns / 4;
                 &[Fault::Pause]
             }
             Canary::EarlyFlush => {
                 self.keep_slots = 0;
                 &[Fault::PowerCut, Fault::PowerCutAll]
             }
+            Canary::LogRotTaken => &[Fault::LogRot, Fault::Kill],
+            Canary::StateRotTaken => &[Fault::StateRot, Fault::HandOver],
+            Canary::SyncErrorPassed => &[Fault::SyncError, Fault::PowerCut],
+            Canary::FullDiskPassed => &[Fault::DiskFull, Fault::Kill],
+            Canary::EmptyDiskVotes => {
+                // Somebody lags, always.
+                self.network.loss_ppm = 100_000;
+                self.fault_every_ns = self.lease_ns / 2;
+                &[Fault::DiskLost, Fault::DiskLost, Fault::Isolate]
+            }
             Canary::Broken(guarantee) => self.feed_broken(guarantee, rng),
         };
         self.faults = faults.iter().map(|fault| (*fault, 5)).collect();
-        self.fault_every_ns = if pauses { self.lease_ns / 4 } else { self.lease_ns };
         self.faults_until += 6 * self.lease_ns;
         self.load_until += 6 * self.lease_ns;
         self.rest_by += 6 * self.lease_ns;
@@ -388,7 +405,13 @@ impl Swarm {
                 self.keys = 2;
                 &[Fault::Isolate]
             }
-            Guarantee::PrepareDurable => &[Fault::PowerCutAll, Fault::PowerCut, Fault::Isolate, Fault::Kill],
+            Guarantee::PrepareDurable => {
+                // Its leader dies with the record, and what it told its followers of it is lost.
+                self.network.loss_ppm = 300_000;
+                self.aims = vec![Aim::VoteLeft];
+                self.aims_every_ns = self.lease_ns / 2;
+                &[Fault::PowerCut]
+            }
             Guarantee::SafeTimeHeldByPrepared | Guarantee::SafeTimeHeldByInflight => &[Fault::Isolate],
             Guarantee::LostLocksAbort => {
                 self.keys = rng.random_range(2..=4);
@@ -407,8 +430,17 @@ impl Swarm {
                 &[Fault::HandOver]
             }
             Guarantee::EpochRule => {
-                self.fault_every_ns = self.lease_ns;
-                &[Fault::Isolate, Fault::PauseLeader, Fault::Halves, Fault::Kill]
+                // It matters only if a value of a dead leader is chosen behind the start of the next.
+                self.nodes = 5;
+                self.think_max_ns = 5 * MS;
+                // Many values of one group in flight.
+                (self.groups_wanted, self.bootstrap) = (2, Vec::new());
+                self.draw_ranges(rng);
+                (self.inflight_slots_max, self.message_bytes_max) = (4096, 1 << 20);
+                self.aims = vec![Aim::Forsaken];
+                self.aims_every_ns = self.lease_ns;
+                self.fault_every_ns = 8 * self.lease_ns;
+                &[Fault::HandOver]
             }
             Guarantee::PreparedIsSafe => &[Fault::Isolate],
             Guarantee::LeaseEpsilon => {
@@ -419,7 +451,8 @@ impl Swarm {
                 self.sync_ns = (MS / 50, MS / 5);
                 self.think_max_ns = MS;
                 self.keys = 2;
-                &[Fault::Isolate, Fault::ClockJump]
+                self.fault_every_ns = 3 * self.lease_ns;
+                &[Fault::Apart]
             }
             Guarantee::OldLeaseOver => {
                 self.think_max_ns = 5 * MS;

@@ -8,6 +8,7 @@ use sim::counters::Counters;
 use sim::invariants::never_judged;
 use sim::minimize::minimize;
 use sim::overrides::Overrides;
+use sim::rare::never_reached;
 use sim::{Outcome, run, run_under, run_with};
 
 /// New seeds in each run of the tests; many more are run by `sim --seeds`.
@@ -16,68 +17,6 @@ const FRESH: u64 = 12;
 const FIXED: std::ops::Range<u64> = 1001..1065;
 /// These are run twice each.
 const TWICE: std::ops::Range<u64> = 1..17;
-
-/// Rare states that this many seeds must reach together: else they prove nothing about them.
-const SOMETIMES: [&str; 29] = [
-    "aborted: locks lost",
-    "aborted: split",
-    "aborted: too late",
-    "aborted: wounded",
-    "commit in doubt",
-    "committed after a retry",
-    "committed before its deadline",
-    "in doubt, had aborted",
-    "in doubt, had committed",
-    "in doubt, resolved by inquiry",
-    "leader changed",
-    "log batches lost",
-    "prepared as the leader changed",
-    "read too old",
-    "replicas compared during the run",
-    "shutdown handed everything over",
-    "snapshot installed",
-    "split under load",
-    "sql: a savepoint brought a block back",
-    "sql: committed",
-    "sql: could not serialize (40001)",
-    "sql: duplicate key (23505)",
-    "sql: in doubt, had aborted",
-    "sql: in doubt, had committed",
-    "sql: index compared with its table",
-    "sql: index made",
-    "sql: index not unique",
-    "sql: no such table (42P01)",
-    "sql: schema change taken over",
-];
-
-/// The same of disks, processes and aimed faults.
-const SOMETIMES_AIMED: [&str; 25] = [
-    "a bit of a log flipped",
-    "a bit of a state flipped",
-    "a disk was lost",
-    "a disk was repaired",
-    "a lost disk came back",
-    "a node away for good",
-    "a node without its disk was told so",
-    "a stranger was refused",
-    "aimed: client's answer lost",
-    "aimed: coordinator, before its answer",
-    "aimed: coordinator, decision synced",
-    "aimed: coordinator, decision written",
-    "aimed: disk with the only copy of a group",
-    "aimed: gateway, commit sent",
-    "aimed: leader stopped before a read's answer",
-    "aimed: leader, handed over",
-    "aimed: participant, before its vote",
-    "aimed: reply of a commit lost",
-    "client walked away",
-    "commit asked for again",
-    "killed in a restart storm",
-    "log record torn",
-    "restarted in a rolling restart",
-    "status of a known ending confirmed",
-    "stopped over a failed sync",
-];
 
 fn assert_good(outcome: &Outcome) {
     if let Some(why) = &outcome.failure {
@@ -117,7 +56,7 @@ fn rare_states_are_reached() {
         counters.merge(&outcome.counters);
     }
     assert_eq!(never_judged(&counters), Vec::<&str>::new(), "{FIXED:?}\n{counters}");
-    let never: Vec<_> = SOMETIMES.iter().chain(&SOMETIMES_AIMED).filter(|name| counters.get(name) == 0).collect();
+    let never = never_reached(&counters, FIXED.count() as u64);
     assert!(never.is_empty(), "{FIXED:?} never reached {never:?}\n{counters}");
 }
 
