@@ -2,15 +2,7 @@
 //!
 //! One lock guards the clock and what is known of the peers' clocks. It is held for a few dozen
 //! nanoseconds at a time, by the engine's thread at each step and by the tasks that receive from
-//! peers.
-//!
-//! # Time that has passed
-//!
-//! Peers can prove that one of them lies, but not that all were set back together: a cluster that is
-//! restarted with yesterday's date would answer strong reads with yesterday's data, and give
-//! commits timestamps below earlier ones. The disks remember: what was committed, and until when a lease
-//! was promised. A clock below that is fenced ([`NodeClock::has_passed`]), until it is set right or time
-//! has come there again.
+//! peers. What speaks against the clock is `truetime::fence`'s business.
 
 use std::fs;
 use std::sync::Mutex;
@@ -19,7 +11,7 @@ use std::time::{Instant, SystemTime};
 use truetime::compare::PeerRow;
 use truetime::source::BaseSpec;
 use truetime::{
-    Clock, ClockSpec, ClockStatus, Interval, KernelClock, Now, PeerClocks, Reading, Timestamp, format_duration_ns,
+    Clock, ClockSpec, ClockStatus, Fence, Interval, KernelClock, Now, Reading, Sabotage, Timestamp, format_duration_ns,
 };
 
 /// How long a reading of the kernel's bound is used, in nanoseconds. Meanwhile it is widened by
@@ -27,8 +19,6 @@ use truetime::{
 const KERNEL_CACHE_NS: i64 = 100_000_000;
 /// By how much the kernel itself widens its bound (`MAXFREQ`).
 const KERNEL_DRIFT_PPM: i64 = 500;
-/// A peer that was last heard of longer ago has no say about our clock.
-const PEER_STALE_NS: i64 = 3_000_000_000;
 
 /// Two readings that lie further apart are taken again, so many times.
 const READ_GAP_NS_MAX: i64 = 20_000;
@@ -40,23 +30,17 @@ const TIME_ERROR: i32 = 5;
 
 /// A node's clock. Shared by all its threads.
 pub struct NodeClock {
-    me: u64,
-    voters: Vec<u64>,
     origin: Instant,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     clock: Clock,
-    peers: PeerClocks,
+    fence: Fence,
     kernel: Option<KernelClock>,
     /// When `kernel` was read; `None` before the first time.
     kernel_read_mono_ns: Option<i64>,
     anomalies_logged: u64,
-    /// True time is beyond this: it was used, or promised, before.
-    passed: Timestamp,
-    /// Why the clock cannot be right, if it is below that.
-    behind: Option<String>,
 }
 
 /// The clock and what it thinks of its peers, for `SHOW CLOCK`.
@@ -74,16 +58,9 @@ impl NodeClock {
         let reading = |kernel| Reading { system: system_now(), mono_ns: 1, kernel };
         let kernel = if needs_kernel(&spec) { read_kernel() } else { None };
         let clock = Clock::new(spec, reading(kernel));
-        let inner = Inner {
-            clock,
-            peers: PeerClocks::new(),
-            kernel,
-            kernel_read_mono_ns: None,
-            anomalies_logged: 0,
-            passed: Timestamp::MIN,
-            behind: None,
-        };
-        NodeClock { me, voters, origin, inner: Mutex::new(inner) }
+        let fence = Fence::new(me, voters, Sabotage::default());
+        let inner = Inner { clock, fence, kernel, kernel_read_mono_ns: None, anomalies_logged: 0 };
+        NodeClock { origin, inner: Mutex::new(inner) }
     }
 
     /// What time it is.
@@ -118,47 +95,45 @@ impl NodeClock {
             reading.kernel = read_kernel();
         }
         inner.clock.set_spec(spec.clone(), reading);
+        inner.fence.source_changed();
         drop(inner);
         tracing::info!(from = %before, to = %spec, "the clock source was changed");
     }
 
-    /// Notes the interval that came with a message of a peer. `rtt_ns` as in `truetime::compare`.
+    /// Notes the interval that came with a message of a peer. `rtt_ns` as in `truetime::fence`.
     pub fn observe(&self, peer: u64, theirs: Interval, rtt_ns: Option<i64>) {
         let mut inner = self.lock();
         let reading = self.read(&mut inner);
         let now = inner.clock.now(reading);
-        let conflict = inner.peers.observe(peer, now, theirs, rtt_ns);
+        let conflict = inner.fence.observe(peer, now, theirs, rtt_ns);
         drop(inner);
         if let Some(conflict) = conflict.filter(|conflict| conflict.first) {
             tracing::warn!("{conflict}");
         }
     }
 
-    /// A timestamp that true time has surely passed: a clock below it lies.
-    pub fn has_passed(&self, at: Timestamp) {
-        let mut inner = self.lock();
-        inner.passed = inner.passed.max(at);
+    /// A lease vote that is on this node's disk.
+    pub fn voted_until(&self, until: Timestamp, lease_ns: i64) {
+        self.lock().fence.voted_until(until, lease_ns);
+    }
+
+    /// A timestamp that a leader has assigned.
+    pub fn used(&self, ts: Timestamp, lease_ns: i64) {
+        self.lock().fence.used(ts, lease_ns);
     }
 
     /// Why this clock must be wrong whatever the peers say: it is below what was used before.
     pub fn behind(&self) -> Option<String> {
-        self.lock().behind.clone()
+        self.lock().fence.behind().map(str::to_string)
     }
 
-    /// Judges the clock by its peers, and logs what changed. To be called a few times a second.
+    /// Judges the clock by its peers, and by what was used before; logs what changed. To be called every
+    /// [`truetime::fence::JUDGE_EVERY_NS`].
     pub fn judge(&self) {
         let mut inner = self.lock();
         let reading = self.read(&mut inner);
-        inner.clock.now(reading);
-        let verdict = inner.peers.verdict(&self.voters, self.me, reading.mono_ns, PEER_STALE_NS);
-        let now = inner.clock.now(reading).tt;
-        let behind_ns = inner.passed.since_ns(now.latest);
-        inner.behind = (behind_ns > 0).then(|| {
-            let passed = inner.passed;
-            let by = format_duration_ns(behind_ns / 1_000_000 * 1_000_000);
-            format!("the clock reads {now}, and timestamps up to {passed} were used before: it is {by} behind")
-        });
-        let reason = inner.behind.clone().or_else(|| verdict.reason());
+        let now = inner.clock.now(reading);
+        let reason = inner.fence.judge(now);
         let changed = inner.clock.fence(reason.clone());
         let status = inner.clock.status();
         let new_anomaly = status.anomalies > inner.anomalies_logged;
@@ -184,7 +159,7 @@ impl NodeClock {
         let mut inner = self.lock();
         let reading = self.read(&mut inner);
         inner.clock.now(reading);
-        ClockView { status: inner.clock.status(), peers: inner.peers.rows(reading.mono_ns) }
+        ClockView { status: inner.clock.status(), peers: inner.fence.rows(reading.mono_ns) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -302,10 +277,10 @@ mod tests {
         let yesterday = || Interval::around(system_now().minus_ns(24 * 3_600_000_000_000), 1_000_000);
         clock.observe(2, yesterday(), None);
         clock.observe(3, yesterday(), None);
-        clock.has_passed(system_now().minus_ns(25 * 3_600_000_000_000));
+        clock.used(system_now().minus_ns(25 * 3_600_000_000_000), 0);
         clock.judge();
         assert!(clock.now().trusted && clock.behind().is_none());
-        clock.has_passed(system_now());
+        clock.used(system_now(), 0);
         clock.judge();
         let why = clock.view().status.fenced.unwrap();
         assert!(

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tonic::transport::Server;
+use truetime::fence::JUDGE_EVERY_NS;
 use txn::client::{Gateway, GatewayOptions};
 use txn::node::Node;
 use txn::{NodeOptions, RangeDescriptor};
@@ -31,7 +32,7 @@ use crate::transport::{Identity, Receiver, Transport};
 use crate::wire;
 
 /// How often the clock is compared with the peers'.
-const JUDGE_EVERY: Duration = Duration::from_millis(200);
+const JUDGE_EVERY: Duration = Duration::from_nanos(JUDGE_EVERY_NS.unsigned_abs());
 /// How often the catalog is read.
 const CATALOG_EVERY: Duration = Duration::from_millis(500);
 /// How often the node looks for schema changes whose gateways are gone.
@@ -157,10 +158,9 @@ impl Parts {
 
         let store = LogStore::open_with(&folder.log(), files.log)?;
         let logs = store.load()?;
-        // A vote was made at most half a lease (two epsilons) ahead of true time, for five quarters of one.
         for log in logs.values() {
             let promised = log.hard.lease.map(|vote| vote.until).max(log.hard.lease_floor);
-            promised.iter().for_each(|until| clock.has_passed(until.minus_ns(2 * config.lease_ns)));
+            promised.iter().for_each(|until| clock.voted_until(*until, config.lease_ns));
         }
         let state = RocksState::open(
             &folder.state(),
@@ -169,7 +169,7 @@ impl Parts {
         let rng = ChaCha8Rng::from_seed(crate::clock::seed().context("no randomness")?);
         let (node, first) = Node::new(options(config, &nodes), state, logs, clock.now(), rng)?;
 
-        clock.has_passed(node.used_ts().minus_ns(config.lease_ns));
+        clock.used(node.used_ts(), config.lease_ns);
         clock.judge();
 
         // Above the numbers of any earlier process of this node, whose late replies may still come.
@@ -315,9 +315,9 @@ async fn judge(clock: Arc<NodeClock>, engine: EngineHandle, lease_ns: i64) {
     let asked = clock.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(JUDGE_EVERY);
-        // Until the node ends. Whoever chose a timestamp was uncertain by a quarter of a lease at most.
+        // Until the node ends.
         while let Ok(used) = engine.query(|node, _| node.used_ts()).await {
-            asked.has_passed(used.minus_ns(lease_ns));
+            asked.used(used, lease_ns);
             ticks.tick().await;
         }
     });

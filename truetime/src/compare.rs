@@ -30,8 +30,11 @@
 //! conflict is shown, and no node is fenced.
 //!
 //! # The way back
-//! A later message that agrees clears a peer's conflict, with one exception: "behind" was proved by a round
-//! trip, so only a round trip can refute it. A fenced node returns once it and the fresh peers that agree
+//! A message that proves nothing is no proof of the contrary: it may have been slow, and hide by that how far apart
+//! the clocks are. So what was proved holds for [`PROVED_FOR_NS`], and longer if it is proved again; then
+//! the next message that agrees clears it, with one exception: "behind" was proved by a round
+//! trip, so only a round trip can refute it. If our own source was changed, older proofs are not about the new
+//! one, and the next message that agrees will do ([`PeerClocks::source_changed`]). A fenced node returns once it and the fresh peers that agree
 //! with it are a majority. Silence does not lift the fence: a liar cut off from all peers would otherwise be
 //! trusted again by the time it is reconnected, for as long as the first few messages take.
 //!
@@ -45,6 +48,9 @@ use std::fmt;
 use crate::clock::drift_allowance_ns;
 use crate::duration::format_duration_ns;
 use crate::{Interval, Now};
+
+/// A proof holds for so long at least: several messages of an idle link, so that one slow one does not hide a liar.
+pub const PROVED_FOR_NS: i64 = 1_000_000_000;
 
 /// Which way two clocks differ, seen from the observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +133,8 @@ struct Peer {
     interval: Interval,
     mono_ns: i64,
     conflict: Option<Conflict>,
+    /// When that was proved last; `None` if it was of another source of ours, or never.
+    proved_mono_ns: Option<i64>,
 }
 
 /// Compares our clock with those of the peers. One per node.
@@ -147,7 +155,10 @@ impl PeerClocks {
     /// `rtt_ns` is set when the message answers one of ours: the monotonic time since we sent that.
     /// Returns the conflict that this message proves, if it does.
     pub fn observe(&mut self, peer: u64, at: Now, theirs: Interval, rtt_ns: Option<i64>) -> Option<Conflict> {
-        let known = self.peers.get(&peer).and_then(|peer| peer.conflict);
+        let before = self.peers.get(&peer);
+        let known = before.and_then(|peer| peer.conflict);
+        let proved_mono_ns = before.and_then(|peer| peer.proved_mono_ns);
+        let fresh = proved_mono_ns.is_some_and(|proved| at.mono_ns.saturating_sub(proved) < PROVED_FOR_NS);
         let rtt_ns = rtt_ns.filter(|rtt_ns| *rtt_ns >= 0);
         let ahead_ns = theirs.earliest.since_ns(at.tt.latest);
         let behind_ns = rtt_ns.map(|rtt_ns| {
@@ -163,11 +174,10 @@ impl PeerClocks {
             let first = known.is_none_or(|known| known.direction != direction);
             Conflict { peer, direction, gap_ns, own: at.tt, theirs, first }
         });
-        let conflict = match known {
-            Some(known) if known.direction == Direction::Behind && rtt_ns.is_none() => proved.or(Some(known)),
-            _ => proved,
-        };
-        self.peers.insert(peer, Peer { interval: theirs, mono_ns: at.mono_ns, conflict });
+        let kept = known.filter(|known| fresh || (known.direction == Direction::Behind && rtt_ns.is_none()));
+        let proved_mono_ns = if proved.is_some() { Some(at.mono_ns) } else { proved_mono_ns };
+        let conflict = proved.or(kept);
+        self.peers.insert(peer, Peer { interval: theirs, mono_ns: at.mono_ns, conflict, proved_mono_ns });
         proved
     }
 
@@ -209,6 +219,11 @@ impl PeerClocks {
             PeerRow { peer: *peer, interval: known.interval.shifted_ns(age_ns), age_ns, conflict: known.conflict }
         };
         self.peers.iter().map(row).collect()
+    }
+
+    /// Our intervals come from another source from now on: the next message that agrees refutes what was proved.
+    pub fn source_changed(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.proved_mono_ns = None);
     }
 
     /// Drops a peer that has left the cluster.
@@ -307,6 +322,24 @@ mod tests {
                 assert_eq!(clocks.verdict(&voters, 1, 5, 10), expected, "cluster of {cluster}, case {case}");
             }
         }
+    }
+
+    #[test]
+    fn a_slow_message_hides_no_liar_and_a_good_clock_is_believed_in_the_end() {
+        let mut clocks = PeerClocks::new();
+        let voters = [1, 2, 3];
+        let lies = |t: i64| now(t, -100, 10);
+        for peer in [2, 3] {
+            assert!(clocks.observe(peer, lies(1_000), now(1_000, 0, 10).tt, Some(1)).is_some());
+        }
+        // Both took 200 to arrive.
+        for peer in [2, 3] {
+            assert_eq!(clocks.observe(peer, lies(1_300), now(1_100, 0, 10).tt, Some(250)), None);
+        }
+        assert!(clocks.verdict(&voters, 1, 1_300, i64::MAX).reason().is_some());
+        let later = 1_000 + PROVED_FOR_NS;
+        clocks.observe(2, now(later, 0, 10), now(later, 0, 10).tt, Some(1));
+        assert_eq!(clocks.verdict(&voters, 1, later, i64::MAX), Verdict::Good);
     }
 
     #[test]

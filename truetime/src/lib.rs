@@ -8,12 +8,13 @@
 //!   Reading --(ClockSpec)--> Clock --> Now { tt, mono_ns, trusted } --> every step()
 //!                              ^
 //!                 fence(..)    |                        intervals on messages of peers
-//!                              +------ PeerClocks <---- observe(..)
+//!                              +-- Fence, PeerClocks <-- observe(..)
 //! ```
 
 pub mod clock;
 pub mod compare;
 pub mod duration;
+pub mod fence;
 pub mod interval;
 pub mod marzullo;
 pub mod sabotage;
@@ -23,6 +24,7 @@ pub mod timestamp;
 pub use clock::{Clock, ClockAnomaly, ClockStatus, KernelClock, Reading};
 pub use compare::{Conflict, PeerClocks, Verdict};
 pub use duration::{format_duration_ns, parse_duration_ns};
+pub use fence::Fence;
 pub use interval::{Interval, Now};
 pub use sabotage::{Guarantee, Sabotage};
 pub use source::ClockSpec;

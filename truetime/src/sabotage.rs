@@ -52,6 +52,8 @@ pub enum Guarantee {
     SplitOffKept,
     /// A replica whose disk has failed stops (I14).
     FailureStops,
+    /// A clock that a majority's contradict is fenced (I1, and all that rests on it).
+    LiarFenced,
 }
 
 /// Which guarantee is broken in this run, if one is.

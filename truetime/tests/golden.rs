@@ -104,6 +104,7 @@ impl World {
                 match self.nodes.get_mut(&id) {
                     Some(node) => {
                         node.clock.set_spec(spec, reading(now_ns, id, node.system_error_ns, node.kernel));
+                        node.peers.source_changed();
                     }
                     None => {
                         let kernel = Some(KernelClock { synchronised: true, max_error_ns: 2_000_000 });

@@ -10,6 +10,7 @@ use futures::stream;
 use paxos::NodeId;
 use tokio::sync::Notify;
 use tonic::transport::{Channel, Endpoint};
+use truetime::fence::HEARTBEAT_NS;
 
 use super::{Batch, Hello, Identity};
 use crate::clock::NodeClock;
@@ -17,7 +18,7 @@ use crate::gateway::Replies;
 use crate::metrics::{Metrics, add};
 
 /// An empty batch is sent after so long, for the clocks' sake.
-pub const HEARTBEAT: Duration = Duration::from_millis(200);
+pub const HEARTBEAT: Duration = Duration::from_nanos(HEARTBEAT_NS.unsigned_abs());
 /// Bytes that may wait for a peer that is connected.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Bytes that may wait for one that is not: they are old when it comes back.

@@ -25,8 +25,6 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(60);
 /// The longest name of a data folder that is listened to; ours have 16 digits.
 const FOLDER_NAME_BYTES_MAX: usize = 64;
-/// Monotonic clocks may drift: a measured delay is trusted to one part in so many.
-const DELAY_TRUST: i64 = 1000;
 
 /// Takes in what peers send.
 pub struct Receiver {
@@ -154,13 +152,7 @@ impl Receiver {
 /// The time since we sent what this batch echoes, less the time that it lay at the peer; `None`
 /// without an echo.
 fn round_trip_ns(batch: &Batch, arrived_ns: i64) -> Option<i64> {
-    if batch.echo_mono_ns <= 0 || batch.echo_delay_ns < 0 {
-        return None;
-    }
-    let since_ns = arrived_ns.checked_sub(batch.echo_mono_ns)?;
-    let rtt_ns = since_ns.checked_sub(batch.echo_delay_ns)?;
-    // A negative one is nonsense: the peer claims to have waited for longer than we have.
-    (rtt_ns >= 0).then(|| rtt_ns.saturating_add(batch.echo_delay_ns / DELAY_TRUST))
+    truetime::fence::round_trip_ns(arrived_ns, batch.echo_mono_ns, batch.echo_delay_ns)
 }
 
 #[cfg(test)]

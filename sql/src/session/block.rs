@@ -95,7 +95,8 @@ impl<E: Engine> Session<E> {
     pub(super) fn timestamp(&self, time: TimeExpr) -> Result<Timestamp, SqlError> {
         let latest = self.db.engine().now().latest;
         match time {
-            TimeExpr::Ago(ns) => Ok(latest.minus_ns(ns)),
+            // A clock that is not trusted does not know when that was.
+            TimeExpr::Ago(ns) => Ok(self.db.engine().present()?.minus_ns(ns)),
             TimeExpr::At(at) if at > latest.plus_ns(FUTURE_NS_MAX) => {
                 Err(SqlError::new("22023", format!("cannot read at {at}, which is in the future"))
                     .detail(format!("It is about {latest} now.")))

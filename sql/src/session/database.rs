@@ -121,7 +121,8 @@ impl<E: Engine> Database<E> {
     pub async fn catalog(&self) -> Result<Arc<Catalog>, SqlError> {
         let cached = lock(&self.shared.catalog).clone();
         match cached {
-            Some(catalog) if catalog.is_fresh(&self.engine().now()) => Ok(catalog),
+            // A clock that is not trusted may have been set back, and then the lease would seem to run for ever.
+            Some(catalog) if self.engine().present().is_ok() && catalog.is_fresh(&self.engine().now()) => Ok(catalog),
             _ => self.load_strong().await,
         }
     }

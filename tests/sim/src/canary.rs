@@ -36,7 +36,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Canary; 32] = [
+    pub const ALL: [Canary; 33] = [
         Canary::LyingDisk,
         Canary::SendBeforeSync,
         Canary::ClockBeyondEpsilon,
@@ -69,6 +69,7 @@ impl Canary {
         Canary::Broken(Guarantee::CommitDeadline),
         Canary::Broken(Guarantee::IndexDeletes),
         Canary::Broken(Guarantee::SchemaSteps),
+        Canary::Broken(Guarantee::LiarFenced),
     ];
 
     /// Whether this build can put it in: those in the production code need the feature `canaries`.
@@ -133,6 +134,7 @@ impl Canary {
             Canary::Broken(Guarantee::CommitDeadline) => "deadline-ignored",
             Canary::Broken(Guarantee::IndexDeletes) => "index-skips-delete-only",
             Canary::Broken(Guarantee::SchemaSteps) => "schema-step-without-wait",
+            Canary::Broken(Guarantee::LiarFenced) => "liar-not-fenced",
         }
     }
 }

@@ -12,6 +12,7 @@ use truetime::Timestamp;
 use txn::{AbortReason, LockMode, Mutation, Priority, ReadOp, Row, TxnId, TxnStatus};
 
 use crate::counters::Counters;
+use crate::excuses::Lies;
 use crate::history::{Attempt, Ending, History, Seen, SnapshotRead};
 use crate::plan::{self, Kind, Plan, Pool, ReadWritePlan, When};
 use crate::rng::chance;
@@ -134,6 +135,8 @@ pub struct Shared {
     pub pool: Pool,
     /// Rare states.
     pub counters: Counters,
+    /// Clocks that were beyond their bounds.
+    pub lies: Lies,
     /// What they do, and how often.
     pub mix: Vec<(Kind, u32)>,
     /// The longest pause between two calls.

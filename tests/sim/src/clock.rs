@@ -1,7 +1,8 @@
 //! A node's clock: true time plus an offset that wanders within epsilon, and the interval around it.
 //!
-//! The interval always contains true time, unless a canary lets the offset leave the bound. The
-//! monotonic clock starts anywhere and runs a little too fast or too slow.
+//! The interval always contains true time, unless a canary lets the offset leave the bound, or the run is beyond
+//! the promise (`beyond`) and the clock lies. The monotonic clock starts anywhere and runs a little too fast or
+//! too slow.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -13,6 +14,27 @@ const ORIGIN_NS: i64 = 1_800_000_000_000_000_000;
 /// True time as a timestamp; `at` is nanoseconds since the start of the run.
 pub fn truth(at: i64) -> Timestamp {
     Timestamp::from_nanos(ORIGIN_NS + at)
+}
+
+/// What is added to a wall clock that has left its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lie {
+    /// Since when.
+    pub from: i64,
+    /// By how much in the end, either way.
+    pub by_ns: i64,
+    /// How long it takes to get there; 0 if it jumps.
+    pub ramp_ns: i64,
+}
+
+impl Lie {
+    fn shift_ns(self, at: i64) -> i64 {
+        if self.ramp_ns == 0 {
+            return self.by_ns;
+        }
+        let run = (at - self.from).clamp(0, self.ramp_ns);
+        (i128::from(self.by_ns) * i128::from(run) / i128::from(self.ramp_ns)) as i64
+    }
 }
 
 /// One node's clock.
@@ -35,6 +57,10 @@ pub struct SimClock {
     started_at: i64,
     /// What the node's clock says of itself.
     pub trusted: bool,
+    /// Whether others have said that it is wrong.
+    pub fenced: bool,
+    /// How it lies, if it does.
+    pub lie: Option<Lie>,
     rng: ChaCha8Rng,
 }
 
@@ -54,6 +80,8 @@ impl SimClock {
             mono_ppm: 0,
             started_at: 0,
             trusted: true,
+            fenced: false,
+            lie: None,
             rng,
         };
         clock.restart(0);
@@ -132,11 +160,13 @@ impl SimClock {
         let scale_ppm = self.scale_ppm(at);
         let offset = self.offset(at) * scale_ppm / 1_000_000;
         let epsilon_ns = self.epsilon_ns * scale_ppm / 1_000_000;
-        let tt = Interval::around(truth(at + offset), epsilon_ns);
-        assert!(self.limit_ns > self.epsilon_ns || tt.contains(truth(at)), "the simulated clock breaks its promise");
+        let lies_ns = self.lie.map_or(0, |lie| lie.shift_ns(at));
+        let tt = Interval::around(truth(at + offset).plus_ns(lies_ns), epsilon_ns);
+        let free = self.limit_ns > self.epsilon_ns || self.lie.is_some();
+        assert!(free || tt.contains(truth(at)), "the simulated clock breaks its promise");
         let run = at - self.started_at;
         let mono_ns = self.mono_origin_ns + run + run * self.mono_ppm / 1_000_000;
-        Now { tt, mono_ns, trusted: self.trusted }
+        Now { tt, mono_ns, trusted: self.trusted && !self.fenced }
     }
 
     /// When, in true time, the monotonic clock will have reached a reading.
@@ -171,5 +201,16 @@ mod tests {
             assert!((at..at + 2_000_000).contains(&wake));
             assert!(clock.now(wake).mono_ns >= now.mono_ns + 1_000_000);
         }
+    }
+
+    #[test]
+    fn a_lie_jumps_or_grows_and_ends() {
+        let mut clock = SimClock::new(1_000, 1_000, stream(1, 1, Purpose::Clock, 0));
+        clock.lie = Some(Lie { from: 100, by_ns: -5_000, ramp_ns: 0 });
+        assert!(clock.now(100).tt.latest < truth(100));
+        clock.lie = Some(Lie { from: 100, by_ns: 50_000, ramp_ns: 1_000 });
+        assert!(clock.now(100).tt.contains(truth(100)) && clock.now(1_100).tt.earliest > truth(1_100));
+        clock.lie = None;
+        assert!(clock.now(1_100).tt.contains(truth(1_100)));
     }
 }

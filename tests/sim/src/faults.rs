@@ -18,7 +18,7 @@
 //! | `ClockJump`, `Distrust` | clocks jump within their bound; a clock does not trust itself |
 //! | `HandOver`, `Split` | no faults, but they happen in the midst of them |
 //!
-//! Those of links and clocks are described in `partitions`.
+//! Those of links and clocks are described in `partitions`; clocks that leave their bounds, in `beyond`.
 //!
 //! Those of `aimed` wait for a moment instead of a time; each is described there.
 

@@ -62,7 +62,7 @@ pub const I13: &str = "I13 judged: what was acknowledged is there";
 pub const I14: &str = "I14 judged: a failing disk stops its node";
 
 /// Names of failures that are of no invariant of the design.
-const OTHERS: [&str; 5] = ["panic", "liveness", "answer", "deadline", "index"];
+const OTHERS: [&str; 6] = ["panic", "liveness", "answer", "deadline", "index", "fence"];
 
 /// What a failure begins with: the name of what is broken. `None` if it has none.
 pub fn name_of(failure: &str) -> Option<&str> {
@@ -117,6 +117,7 @@ mod tests {
             include_str!("check.rs"),
             include_str!("chosen.rs"),
             include_str!("clients.rs"),
+            include_str!("fencing.rs"),
             include_str!("lib.rs"),
             include_str!("observe.rs"),
             include_str!("processes.rs"),

@@ -20,6 +20,7 @@
 //! | `observe`, `chosen`, `history`, `check`, `rest` | who watches, at every instant and at the end |
 //! | [`invariants`] | what they judge, by name |
 //! | [`rare`] | what a batch of runs must reach |
+//! | `beyond`, `fencing`, `excuses` | clocks that leave their bounds, who stops them, and what may be lost until then |
 //! | [`overrides`], [`minimize`] | what a failure needs |
 //! | [`canary`] | the bugs that prove the above |
 //!
@@ -29,6 +30,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 mod aimed;
+mod beyond;
 pub mod canary;
 mod check;
 mod chosen;
@@ -39,7 +41,9 @@ mod desk;
 mod disk;
 mod disks;
 mod events;
+mod excuses;
 mod faults;
+mod fencing;
 mod history;
 pub mod invariants;
 pub mod minimize;
@@ -147,12 +151,11 @@ pub fn run_under(seed: u64, canary: Option<Canary>, verbose: bool, overrides: &O
 }
 
 fn judge(world: &mut World) -> Result<(), String> {
-    let (shared, epsilon_ns) = (&mut world.shared, world.swarm.epsilon_ns);
-    check::check(&shared.history, &mut shared.counters)?;
-    sql::judge::check(&shared.sql.attempts, epsilon_ns)?;
+    let (epsilon_ns, lease_ns) = (world.swarm.epsilon_ns, world.swarm.lease_ns);
+    let shared = &mut world.shared;
+    excuses::judge(shared, epsilon_ns, lease_ns)?;
     let committed = events::committed(&shared.history, &shared.sql.attempts);
-    world.observer.deadlines_were_kept(committed, &mut shared.counters)?;
-    events::second_opinion(&shared.history, &shared.sql.attempts)
+    world.observer.deadlines_were_kept(committed, &mut shared.counters)
 }
 
 /// A run with fewer commits, or fewer reads, has tested nothing.

@@ -12,10 +12,11 @@ use sim::rare::{ALL_WITHIN, never_reached};
 use sim::{Outcome, run_under, run_with};
 
 const USAGE: &str = "usage: sim --seed N [--verbose] | --seeds COUNT [--from N] | --seconds N [--from N]
-       [--canary NAME] [--keep-going] [--nodes N]
-       sim --seed N --minimize [--canary NAME]        what of a failing run does its failure need?
+       [--canary NAME] [--beyond] [--keep-going] [--nodes N]
+       sim --seed N --minimize [--canary NAME] [--beyond]   what of a failing run does its failure need?
        sim --seed N [--without Kill,Halves,..] [--clients N] [--sql-clients N] [--plans N] [--faults-until MS] [--even]
        sim --canary all [--seeds TIMES] [--from N]
+With --beyond, the clocks of a minority leave their bounds; else they do so in about one run of twelve.
 Without --from, the first seed is drawn from the clock, and printed.";
 
 #[derive(Default)]
@@ -71,6 +72,7 @@ fn parse() -> Result<Args, String> {
                 args.overrides.nodes = Some(nodes);
             }
             "--even" => args.overrides.even = true,
+            "--beyond" => args.overrides.beyond = true,
             "--verbose" => args.verbose = true,
             "--keep-going" => args.keep_going = true,
             _ => return Err(format!("unknown argument {word:?}")),
@@ -137,7 +139,7 @@ fn main() -> ExitCode {
         return all_canaries(args.from.unwrap_or(1), args.seeds.unwrap_or(5));
     }
     if let Some(seed) = args.seed.filter(|_| args.minimize) {
-        return smallest(seed, args.canary);
+        return smallest(seed, args.canary, &args.overrides);
     }
     if let Some(seed) = args.seed {
         let started = Instant::now();
@@ -214,8 +216,8 @@ fn again(seed: u64, canary: Option<Canary>, overrides: &Overrides) -> String {
 const MINIMIZE_RUNS_MAX: u64 = 300;
 
 #[allow(clippy::print_stdout)] // this is a command-line tool
-fn smallest(seed: u64, canary: Option<Canary>) -> ExitCode {
-    let Some(found) = minimize(seed, canary, MINIMIZE_RUNS_MAX, &mut |text| println!("{text}")) else {
+fn smallest(seed: u64, canary: Option<Canary>, from: &Overrides) -> ExitCode {
+    let Some(found) = minimize(seed, canary, from, MINIMIZE_RUNS_MAX, &mut |text| println!("{text}")) else {
         println!("seed {seed} does not fail");
         return ExitCode::SUCCESS;
     };

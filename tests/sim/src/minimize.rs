@@ -92,13 +92,21 @@ impl Search<'_> {
 
 /// Makes the failing run of a seed smaller, by at most so many runs. `None` if it does not fail. `said` is told of
 /// each success.
-pub fn minimize(seed: u64, canary: Option<Canary>, runs_max: u64, said: &mut dyn FnMut(&str)) -> Option<Minimized> {
-    let outcome = run_under(seed, canary, false, &Overrides::default(), &[]);
+///
+/// `from` is what is left out from the start, and stays so.
+pub fn minimize(
+    seed: u64,
+    canary: Option<Canary>,
+    from: &Overrides,
+    runs_max: u64,
+    said: &mut dyn FnMut(&str),
+) -> Option<Minimized> {
+    let outcome = run_under(seed, canary, false, from, &[]);
     let class = class(outcome.failure.as_deref()?);
     let swarm = crate::swarm::Swarm::draw(seed, canary);
     let kinds: Vec<String> = swarm.faults.iter().map(|(fault, _)| format!("{fault:?}")).collect();
     let kinds: Vec<String> = kinds.into_iter().chain(swarm.aims.iter().map(|aim| format!("{aim:?}"))).collect();
-    let best = Overrides::default();
+    let best = from.clone();
     let mut search = Search { seed, canary, class, best, outcome, runs: 1, runs_max, said };
     loop {
         let mut any = false;

@@ -29,6 +29,8 @@ pub struct Overrides {
     pub nodes: Option<u64>,
     /// No loss, no duplicates, no slow messages and no slow syncs.
     pub even: bool,
+    /// The clocks leave their bounds, whatever the seed says of that.
+    pub beyond: bool,
 }
 
 impl Overrides {
@@ -60,6 +62,11 @@ impl Overrides {
         }
     }
 
+    /// What is left out, whether or not clocks leave their bounds.
+    pub fn without_beyond(&self) -> Overrides {
+        Overrides { beyond: false, ..self.clone() }
+    }
+
     /// Whether there is a fault or an aim of this name.
     pub fn is_known(name: &str) -> bool {
         let faults = Fault::every().map(|fault| format!("{fault:?}"));
@@ -84,6 +91,9 @@ impl fmt::Display for Overrides {
         if let Some(ms) = self.faults_until_ms {
             write!(f, " --faults-until {ms}")?;
         }
-        if self.even { f.write_str(" --even") } else { Ok(()) }
+        if self.even {
+            f.write_str(" --even")?;
+        }
+        if self.beyond { f.write_str(" --beyond") } else { Ok(()) }
     }
 }

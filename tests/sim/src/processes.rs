@@ -43,6 +43,8 @@ impl World {
         let server = self.server(id);
         server.incarnation += 1;
         server.clock.restart(now_ns);
+        self.new_guard(id, &logs);
+        let server = self.server(id);
         let incarnation = server.incarnation;
         let now = server.clock.now(now_ns);
         let store = server.store.take().expect("a stopped server holds its store");
@@ -72,6 +74,9 @@ impl World {
                 let every = self.swarm.flush_max_ns;
                 let delay = self.server(id).disk_rng.random_range(0..=every);
                 self.later(id, delay, |node, incarnation| Event::Flush { node, incarnation });
+                if self.server(id).guard.is_some() {
+                    self.pulse(id);
+                }
                 self.absorb(id, ready);
                 if self.swarm.schema {
                     // What tends the schema changes waits for its first time.

@@ -11,6 +11,7 @@ use crate::clock::SimClock;
 use crate::desk::Desk;
 use crate::disk::SimLog;
 use crate::disks::DiskHealth;
+use crate::fencing::Guard;
 use crate::rng::{Purpose, stream};
 use crate::swarm::Swarm;
 use crate::world::Event;
@@ -45,6 +46,8 @@ pub struct Server {
     pub store: Option<MemoryStore>,
     /// The clock.
     pub clock: SimClock,
+    /// What it knows of others' clocks; only in runs beyond the promise.
+    pub guard: Option<Guard>,
     /// What is wrong with its disk.
     pub disk: DiskHealth,
     /// Draws how long its disk takes and what it loses.
@@ -89,6 +92,7 @@ impl Server {
             log: SimLog::default(),
             store: Some(MemoryStore::default()),
             clock,
+            guard: None,
             disk: DiskHealth::default(),
             disk_rng: stream(seed, id.0, Purpose::Disk, 0),
             cpu_rng: stream(seed, id.0, Purpose::Cpu, 0),

@@ -14,6 +14,7 @@ use txn::client::GatewayOptions;
 use txn::{NodeOptions, RangeDescriptor, Span};
 
 use crate::aimed::Aim;
+use crate::beyond::Beyond;
 use crate::canary::Canary;
 use crate::faults::Fault;
 use crate::network::{NetworkOptions, Spread};
@@ -105,6 +106,8 @@ pub struct Swarm {
     pub schema: bool,
     /// The bug put in on purpose.
     pub canary: Option<Canary>,
+    /// Clocks leave their bounds.
+    pub beyond: Option<Beyond>,
 }
 
 impl Swarm {
@@ -185,6 +188,7 @@ impl Swarm {
             deadline_max_ns: 0,
             schema: false,
             canary,
+            beyond: None,
         };
         if !calm && canary.is_none() {
             swarm.draw_more_faults(&mut stream(seed, 0, Purpose::Swarm, 3));
@@ -217,6 +221,11 @@ impl Swarm {
             swarm.draw_sql_ranges(sql_rng);
         }
         swarm.feed_canary(rng);
+        // Streams of their own again: a run that is not beyond the promise is the same as without this.
+        let drawn = Beyond::is_drawn(seed) && !calm && canary.is_none();
+        if drawn || canary == Some(Canary::Broken(Guarantee::LiarFenced)) {
+            swarm.beyond = Some(Beyond::draw(seed, &swarm));
+        }
         swarm
     }
 
@@ -488,12 +497,14 @@ impl Swarm {
                 self.deadline_max_ns = 50 * MS;
                 &[Fault::Isolate, Fault::HandOver]
             }
+            Guarantee::LiarFenced => &[Fault::HandOver, Fault::ClockJump],
         }
     }
 
     /// Whether nothing may fail in this run.
     pub fn is_calm(&self) -> bool {
-        self.faults.is_empty() && self.aims.is_empty() && self.network.loss_ppm == 0 && self.network.slow_ppm == 0
+        let promised = self.faults.is_empty() && self.aims.is_empty() && self.beyond.is_none();
+        promised && self.network.loss_ppm == 0 && self.network.slow_ppm == 0
     }
 
     /// The settings of one node.
@@ -545,7 +556,7 @@ impl Swarm {
         let sql_mix = self.sql_mix.iter().map(|(k, w)| (format!("{k:?}"), *w)).collect();
         format!(
             "{} nodes, {} groups, {} clients, lease {}, epsilon {}, delay {}..{}, sync {}..{}, loss {} ppm, \
-             duplicates {} ppm, slow {} ppm, in order {}\nfaults every {} until {}: {}\naimed every {}: {}\nload until {}: {}\n{} SQL clients: {}",
+             duplicates {} ppm, slow {} ppm, in order {}\nfaults every {} until {}: {}\naimed every {}: {}\nload until {}: {}\n{} SQL clients: {}{}",
             self.nodes,
             self.bootstrap.len(),
             self.clients,
@@ -568,6 +579,7 @@ impl Swarm {
             names(&mix),
             self.sql_clients,
             names(&sql_mix),
+            self.beyond.as_ref().map_or(String::new(), |beyond| format!("\nbeyond the promise: {}", beyond.describe())),
         )
     }
 }

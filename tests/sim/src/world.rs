@@ -23,10 +23,13 @@ use rand_chacha::ChaCha8Rng;
 use txn::{NodeInput, Reply, TxnId};
 
 use crate::aimed::Aims;
+use crate::beyond::{Beyond, Turn};
 use crate::canary::Canary;
 use crate::chosen::ChosenLogs;
 use crate::clients::{Actor, Answer, Call, Client, Shared, final_reads};
 use crate::counters::Counters;
+use crate::excuses::Lies;
+use crate::fencing::Stamp;
 use crate::history::History;
 use crate::network::Network;
 use crate::observe::Observer;
@@ -92,6 +95,12 @@ pub enum Event {
     StopNow { node: NodeId, incarnation: u64 },
     /// More of a fault.
     Sequel(Sequel),
+    /// A clock leaves its bound, or comes back.
+    Turn(Turn),
+    /// The clock that came with a message is compared.
+    Heard { from: NodeId, to: NodeId, stamp: Stamp },
+    /// A node judges its clock, and tells it to all.
+    Pulse { node: NodeId, incarnation: u64 },
     /// Faults end.
     Heal,
     /// Clients begin nothing new.
@@ -104,9 +113,10 @@ impl Event {
     /// The process without which it cannot happen, if there is one.
     fn process(&self) -> Option<(NodeId, Option<u64>)> {
         match self {
-            Event::Deliver { to, .. } => Some((*to, None)),
+            Event::Deliver { to, .. } | Event::Heard { to, .. } => Some((*to, None)),
             Event::Depart { node, incarnation, .. }
             | Event::Tick { node, incarnation }
+            | Event::Pulse { node, incarnation }
             | Event::DeskTick { node, incarnation }
             | Event::Synced { node, incarnation }
             | Event::Flush { node, incarnation }
@@ -208,12 +218,16 @@ impl World {
     pub fn new(seed: u64, canary: Option<Canary>, verbose: bool, overrides: &Overrides) -> World {
         let mut swarm = Swarm::draw(seed, canary);
         overrides.apply(&mut swarm);
+        if overrides.beyond && swarm.beyond.is_none() {
+            swarm.beyond = Some(Beyond::draw(seed, &swarm));
+        }
         let nodes: Vec<NodeId> = swarm.node_ids().collect();
         let shared = Shared {
             history: History::default(),
             sql: Book::new(swarm.sql_mix.clone()),
             pool: Pool::new(swarm.keys),
             counters: Counters::default(),
+            lies: Lies::default(),
             mix: swarm.mix.clone(),
             think_max_ns: swarm.think_max_ns,
             deadline_max_ns: swarm.deadline_max_ns,
@@ -265,6 +279,7 @@ impl World {
             let first = world.swarm.lease_ns + world.nemesis.random_range(0..1_000_000_000);
             world.after(first, Event::Nemesis);
         }
+        world.plan_lies();
         world.after(world.swarm.faults_until, Event::Heal);
         world.after(world.swarm.load_until, Event::Close);
         world.after(SAMPLE_NS, Event::Sample);
@@ -430,6 +445,9 @@ impl World {
                 }
             }
             Event::Sequel(sequel) => self.follow(sequel),
+            Event::Turn(turn) => self.turn(turn),
+            Event::Heard { from, to, stamp } => self.heard(from, to, stamp),
+            Event::Pulse { node, .. } => self.pulse(node),
             Event::Heal => self.heal(),
             Event::Close => {
                 self.note("clients begin nothing new".into());
@@ -490,6 +508,7 @@ impl World {
         self.heal_disks();
         for id in self.swarm.node_ids() {
             self.server(id).clock.trusted = true;
+            self.end_lie(id);
             self.resume(id);
             self.after(1_000_000, Event::Start { node: id });
         }

@@ -18,21 +18,43 @@ const FIXED: std::ops::Range<u64> = 1001..1065;
 /// These are run twice each.
 const TWICE: std::ops::Range<u64> = 1..17;
 
+/// In these runs the clocks of a minority leave their bounds.
+const BEYOND: std::ops::Range<u64> = 2001..2041;
+
+/// Rare states that those must reach together.
+const SOMETIMES_BEYOND: [&str; 12] = [
+    "beyond the promise: I1 lost",
+    "beyond the promise: I7 lost, a commit was answered before its time",
+    "beyond the promise: I7 lost, a strong read missed a commit",
+    "beyond the promise: I8 lost, a write was seen before its time",
+    "beyond: a clock drifted away",
+    "beyond: a clock stepped",
+    "beyond: a clock was set back over a restart",
+    "beyond: a fenced node came back",
+    "beyond: a lie that was over before it was found",
+    "beyond: a liar was fenced",
+    "beyond: fenced within 0.4 s",
+    "beyond: the others went on without a liar",
+];
+
 fn assert_good(outcome: &Outcome) {
     if let Some(why) = &outcome.failure {
         let Outcome { seed, settings, .. } = outcome;
         for event in &outcome.last_events {
             eprintln!("{event}");
         }
-        panic!("SEED={seed} {settings}\n{why}\nagain: cargo run --release -p sim -- --seed {seed} --verbose");
+        let beyond = if settings.contains("beyond the promise") { " --beyond" } else { "" };
+        panic!("SEED={seed} {settings}\n{why}\nagain: cargo run --release -p sim -- --seed {seed}{beyond} --verbose");
     }
 }
 
 #[test]
 fn known_seeds_stay_good() {
     for line in include_str!("../seeds.txt").lines().filter(|line| !line.starts_with('#')) {
-        let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
-        assert_good(&run(seed.unwrap_or_else(|| panic!("no seed in {line:?}"))));
+        let mut words = line.split_whitespace();
+        let seed = words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no seed in {line:?}"));
+        let overrides = Overrides { beyond: words.next() == Some("--beyond"), ..Overrides::default() };
+        assert_good(&run_under(seed, None, false, &overrides, &[]));
     }
 }
 
@@ -61,6 +83,23 @@ fn rare_states_are_reached() {
 }
 
 #[test]
+fn clocks_beyond_their_bounds_are_fenced_and_cost_nothing_but_real_time() {
+    let overrides = Overrides { beyond: true, ..Overrides::default() };
+    let mut counters = Counters::default();
+    for seed in BEYOND {
+        let outcome = run_under(seed, None, false, &overrides, &[]);
+        assert_good(&outcome);
+        counters.merge(&outcome.counters);
+    }
+    let never: Vec<_> = SOMETIMES_BEYOND.iter().filter(|name| counters.get(name) == 0).collect();
+    assert!(never.is_empty(), "{BEYOND:?} never reached {never:?}\n{counters}");
+    // Whether a seed is such a run by itself or is told to be one is the same.
+    let drawn =
+        (0..200).find(|seed| run(*seed).counters.get("beyond the promise: I1 lost") > 0).expect("one in twelve");
+    assert_eq!(run(drawn).hash, run_under(drawn, None, false, &overrides, &[]).hash);
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let mut hashes = BTreeSet::new();
     let mut with_sql = 0;
@@ -82,7 +121,7 @@ fn a_failing_run_is_made_smaller() {
     let seed = (1..=canary.seeds_max()).find(|seed| run_with(*seed, Some(canary), false).failure.is_some());
     let seed = seed.expect("it is found soon");
     let whole = run_with(seed, Some(canary), false);
-    let found = minimize(seed, Some(canary), 25, &mut |_| {}).expect("it fails");
+    let found = minimize(seed, Some(canary), &Overrides::default(), 25, &mut |_| {}).expect("it fails");
     assert!(found.runs <= 25 && found.overrides != Overrides::default(), "{}", found.overrides);
     assert!(found.outcome.events <= whole.events, "{} after {} events", found.overrides, found.outcome.events);
     // It can be run again from what it says.

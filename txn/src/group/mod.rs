@@ -143,6 +143,16 @@ impl Out {
     }
 }
 
+/// An answer that this node must not give, because its clock cannot say whether its time has come. Another replica
+/// answers a read; and of what was committed, the next leader tells if it is asked again.
+fn untold(outgoing: Outgoing) -> Outgoing {
+    let error = match outgoing.reply {
+        Reply::Rows { .. } => GroupError::NotLeader(None),
+        _ => GroupError::Unavailable("the clock of this node is not trusted".into()),
+    };
+    Outgoing { reply: Reply::Error(error), lease_end: None, ..outgoing }
+}
+
 /// One replica of one shard.
 pub struct Group {
     me: NodeId,
@@ -379,21 +389,35 @@ impl Group {
 
     /// Keeps a reply back until `newest` has surely passed (I8).
     fn hold(&mut self, cx: &mut Cx, newest: Timestamp, outgoing: Outgoing) {
-        if cx.now.tt.after(newest) || self.breaks(Guarantee::CommitWait) {
+        if self.surely_passed(cx, newest) || self.breaks(Guarantee::CommitWait) {
             cx.out.replies.push(outgoing);
-        } else {
+        } else if cx.now.trusted {
             self.next_held += 1;
             self.held.insert((newest, self.next_held), outgoing);
+        } else {
+            cx.out.replies.push(untold(outgoing));
         }
     }
 
     fn release_held(&mut self, cx: &mut Cx) {
-        while let Some(entry) = self.held.first_entry() {
-            if !cx.now.tt.after(entry.key().0) {
+        while let Some(newest) = self.held.first_key_value().map(|((newest, _), _)| *newest) {
+            let passed = self.surely_passed(cx, newest);
+            if !passed && cx.now.trusted {
                 break;
             }
-            cx.out.replies.push(entry.remove());
+            let (_, outgoing) = self.held.pop_first().expect("looked at above");
+            cx.out.replies.push(if passed { outgoing } else { untold(outgoing) });
         }
+    }
+
+    /// Whether a timestamp has surely passed. A clock that is not trusted cannot tell, but those of others can: no
+    /// leader assigns or promises one that is more than a lease, and what it is uncertain, ahead of true time.
+    fn surely_passed(&self, cx: &Cx, ts: Timestamp) -> bool {
+        if cx.now.trusted {
+            return cx.now.tt.after(ts);
+        }
+        let used = self.promised_ts.max(self.meta.assigned_ts).max(self.meta.commit_ts);
+        ts <= used.minus_ns(2 * cx.options.paxos.lease_ns)
     }
 
     /// Whether a guarantee is broken on purpose.
