@@ -7,7 +7,9 @@ use sqlparser::ast;
 use txn::{LockMode, LockPolicy};
 
 use super::index::{self, Wishes};
-use super::{Grouping, Plan, SelectPlan, SortKey, condition, index_hint, projection, single_table, table_scope, values};
+use super::{
+    Grouping, Plan, SelectPlan, SortKey, condition, index_hint, projection, single_table, table_scope, values,
+};
 use crate::SqlError;
 use crate::catalog::{Catalog, Table};
 use crate::expr::aggregate::{self, Aggregate};

@@ -85,8 +85,11 @@ impl<E: Engine> Session<E> {
             Block::ReadOnly(block) => block.now,
             _ => self.db.engine().now().latest,
         };
-        let params =
-            values.iter().zip(&planned.params).enumerate().map(|(at, (value, ty))| argument(at, value, *ty, now, self.db.engine()));
+        let params = values
+            .iter()
+            .zip(&planned.params)
+            .enumerate()
+            .map(|(at, (value, ty))| argument(at, value, *ty, now, self.db.engine()));
         let params = params.collect::<Result<Vec<_>, _>>()?;
         cached.planned = Some(planned);
         let planned = self.query(&cached, &params, sink).await?;

@@ -207,7 +207,6 @@ impl<'a> RowScanner<'a> {
         }
         Ok(Some(found))
     }
-
 }
 
 /// A stored row of the table, if the filter holds for it.
