@@ -22,4 +22,5 @@ pub mod items;
 pub mod judge;
 pub mod model;
 pub mod programs;
+pub mod savepoints;
 pub mod statement;

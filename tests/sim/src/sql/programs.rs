@@ -396,42 +396,7 @@ impl Book {
             Kind::Items | Kind::ReadItems | Kind::MakeIndex | Kind::DropIndex | Kind::CheckIndexes => {
                 self.about_indexes(kind, when, rng)
             }
-            Kind::Savepoints => {
-                let key = 2_000_000 + self.fresh();
-                let insert = Statement::insert(Table::Users, [key], vec![Datum::Text("once".into())]);
-                let mut used = Vec::new();
-                // Each list once: an UPDATE that finds no row is followed by an INSERT of it.
-                let mut append = |book: &Book, rng: &mut ChaCha8Rng| {
-                    let at = loop {
-                        let at = book.list_key(rng);
-                        if !used.contains(&at) {
-                            break at;
-                        }
-                    };
-                    used.push(at.clone());
-                    let (table, list) = at;
-                    let (rows, set) = (Rows::of(list), ("v", Set::Concat(String::new())));
-                    Statement::Update { table, rows, set, returning: rng.random() }
-                };
-                let read = point(Table::Users, key, rng.random());
-                let mut queue = vec![append(self, rng), Statement::Savepoint(0), append(self, rng), insert.clone()];
-                // The same name again, or another one.
-                let inner = rng.random_range(0..2);
-                queue.extend([Statement::Savepoint(inner), insert.clone(), Statement::RollbackTo(inner), read.clone()]);
-                if rng.random() {
-                    queue.extend([append(self, rng), Statement::RollbackTo(inner)]);
-                }
-                if rng.random() {
-                    queue.extend([Statement::Release(inner), read.clone(), Statement::RollbackTo(0), read.clone()]);
-                    queue.push(insert);
-                }
-                queue.extend([append(self, rng), read]);
-                if rng.random() {
-                    let (of_locks, ms) = (rng.random(), rng.random_range(1..30));
-                    queue.insert(0, Statement::Patience { of_locks, ms });
-                }
-                block(queue)
-            }
+            Kind::Savepoints => block(self.saved(rng)),
             Kind::Again if self.answered.is_empty() => return self.program(Kind::Total, rng),
             Kind::Again => {
                 let (statement, at) = pick(rng, &self.answered).clone();
@@ -452,7 +417,7 @@ impl Book {
         self.last / 400
     }
 
-    fn list_key(&self, rng: &mut ChaCha8Rng) -> (Table, Vec<i64>) {
+    pub(super) fn list_key(&self, rng: &mut ChaCha8Rng) -> (Table, Vec<i64>) {
         let generation = self.generation();
         if rng.random() {
             (Table::Lists, vec![generation * 8 + rng.random_range(0..8)])
