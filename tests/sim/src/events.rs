@@ -140,7 +140,7 @@ fn tell_sql(attempt: &judge::Attempt, read_ts: Option<Timestamp>, stale: bool) -
         invoked: attempt.invoked,
         ended: attempt.ended,
         aborted: attempt.ending == judge::Ending::Aborted,
-        ops: attempt.done.iter().flat_map(sql_ops).collect(),
+        ops: attempt.kept().into_iter().flat_map(sql_ops).collect(),
         commit_ts: if let judge::Ending::Committed(at) = attempt.ending { Some(at) } else { None },
         read_ts,
         stale,

@@ -131,7 +131,9 @@ impl World {
         };
         let Some(told) = told else { return };
         self.shared.counters.hit(I8);
-        if told >= truth(self.now) {
+        if told >= truth(self.now) && self.shared.lies.touch(self.now, self.now) {
+            self.shared.counters.hit("beyond the promise: I8 lost, an answer left before its time");
+        } else if told >= truth(self.now) {
             let (told, now) = (ms_of(told), ms_of(truth(self.now)));
             self.fail(format!("I8: answers: {node} tells of a write at {told} at {now}: {reply:?}"));
         }

@@ -79,6 +79,29 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// What was done and not taken back to a savepoint.
+    pub fn kept(&self) -> Vec<&Done> {
+        let mut kept: Vec<&Done> = Vec::new();
+        let mut set: Vec<(u8, usize)> = Vec::new();
+        for done in &self.done {
+            let place = |name: &u8| set.iter().rposition(|(known, _)| known == name);
+            match (&done.statement, &done.result) {
+                // Nothing came of it.
+                (_, Some(Err(_))) => {}
+                (Statement::Savepoint(name), _) => set.push((*name, kept.len())),
+                (Statement::RollbackTo(name), _) => {
+                    if let Some(at) = place(name) {
+                        kept.truncate(set[at].1);
+                        set.truncate(at + 1);
+                    }
+                }
+                (Statement::Release(name), _) => set.truncate(place(name).unwrap_or(set.len())),
+                _ => kept.push(done),
+            }
+        }
+        kept
+    }
+
     /// One that begins.
     pub fn new(client: u64, gateway: NodeId, kind: Kind, style: Style, now: i64) -> Attempt {
         Attempt {
