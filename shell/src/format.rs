@@ -359,9 +359,9 @@ mod tests {
     #[test]
     fn table() {
         let expected = concat!(
-            "  id |   name   |  ok  |   x   |   raw  |          at\n",
-            "-----+----------+------+-------+--------+----------------------\n",
-            "   1 | a,\"b\"\\tc | t    |   1.5 | \\x00ff | 1970-01-01T00:00:00Z\n",
+            "  id |   name   |  ok  |   x   |   raw  |           at\n",
+            "-----+----------+------+-------+--------+------------------------\n",
+            "   1 | a,\"b\"\\tc | t    |   1.5 | \\x00ff | 1970-01-01 00:00:00+00\n",
             " -20 |          | NULL | 1e+20 | NULL   | NULL\n",
             "(2 rows)\n\n"
         );
@@ -377,7 +377,7 @@ mod tests {
             "ok   | t\n",
             "x    | 1.5\n",
             "raw  | \\x00ff\n",
-            "at   | 1970-01-01T00:00:00Z\n",
+            "at   | 1970-01-01 00:00:00+00\n",
             "-[ RECORD 2 ]---\n",
             "id   | -20\n",
             "name | \n",
@@ -394,13 +394,13 @@ mod tests {
     fn csv_and_tsv() {
         let expected = concat!(
             "id,name,ok,x,raw,at\n",
-            "1,\"a,\"\"b\"\"\tc\",t,1.5,\\x00ff,1970-01-01T00:00:00Z\n",
+            "1,\"a,\"\"b\"\"\tc\",t,1.5,\\x00ff,1970-01-01 00:00:00+00\n",
             "-20,\"\",,1e+20,,\n"
         );
         assert_eq!(sample(Format::Csv), expected);
         let expected = concat!(
             "id\tname\tok\tx\traw\tat\n",
-            "1\ta,\"b\"\\tc\tt\t1.5\t\\\\x00ff\t1970-01-01T00:00:00Z\n",
+            "1\ta,\"b\"\\tc\tt\t1.5\t\\\\x00ff\t1970-01-01 00:00:00+00\n",
             "-20\t\t\\N\t1e+20\t\\N\t\\N\n"
         );
         assert_eq!(sample(Format::Tsv), expected);

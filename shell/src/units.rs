@@ -12,10 +12,7 @@ pub fn timestamp(ns: i64) -> String {
 /// As [`timestamp`], in PostgreSQL's form: `2026-01-02 03:04:05.678+00`.
 pub fn sql_timestamp(ns: i64) -> String {
     let text = DateTime::<Utc>::from_timestamp_nanos(ns).format("%Y-%m-%d %H:%M:%S%.9f").to_string();
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    // Without a fraction the zeros of the seconds stay.
-    let seconds = "2026-01-02 03:04:05".len();
-    format!("{text:0<seconds$}+00")
+    format!("{}+00", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// Nanoseconds as milliseconds with three significant places at most, such as `12.3` or `0.045`.
@@ -83,6 +80,8 @@ mod tests {
     #[test]
     fn timestamps() {
         assert_eq!(timestamp(0), "1970-01-01T00:00:00Z");
+        assert_eq!(sql_timestamp(0), "1970-01-01 00:00:00+00");
+        assert_eq!(sql_timestamp(-10_000_000), "1969-12-31 23:59:59.99+00");
         assert_eq!(timestamp(1_700_000_000_123_000_000), "2023-11-14T22:13:20.123Z");
         assert_eq!(timestamp(1_700_000_000_123_456_789), "2023-11-14T22:13:20.123456789Z");
         assert_eq!(ms(12_345_678), "12.3");

@@ -338,7 +338,7 @@ impl Session {
         }
         let at = sql.rsplit_once("TIME ").map(|(_, ns)| ns.parse::<i64>().expect("nanoseconds"));
         let at = at.unwrap_or_else(|| state.now());
-        if sql.starts_with("SELECT sum(balance), count(*) FROM accounts") {
+        if sql.starts_with("SELECT sum(balance)::bigint, count(*) FROM accounts") {
             let balances = state.balances(at);
             let sum = balances.values().sum::<i64>() + state.lie;
             let count = i64::try_from(balances.len()).expect("few");
