@@ -157,6 +157,16 @@ fn primary_key(table: &mut Table, key: &ast::PrimaryKeyConstraint) -> Result<(),
     set_key(table, columns)
 }
 
+/// 42704 if values of the column's type have no order that a key keeps.
+fn check_key_type(table: &Table, column: usize) -> Result<(), SqlError> {
+    let ty = table.columns[column].ty;
+    if ty.is_orderable_in_key() {
+        return Ok(());
+    }
+    Err(SqlError::new("42704", format!("data type {} has no order that a key or an index could keep", ty.name()))
+        .detail(format!("Column \"{}\" is of that type.", table.columns[column].name)))
+}
+
 fn set_key(table: &mut Table, key: Vec<KeyColumn>) -> Result<(), SqlError> {
     if !table.key.is_empty() {
         return Err(SqlError::new(
@@ -165,6 +175,7 @@ fn set_key(table: &mut Table, key: Vec<KeyColumn>) -> Result<(), SqlError> {
         ));
     }
     for part in &key {
+        check_key_type(table, part.column)?;
         table.columns[part.column].not_null = true;
     }
     table.key = key;

@@ -35,7 +35,14 @@ fn damaged(what: &str) -> SqlError {
 
 /// Whether a value of the type can be had back from a key, bit for bit.
 pub fn is_exact(ty: DataType) -> bool {
-    matches!(ty, DataType::Bool | DataType::Int | DataType::Text | DataType::Bytes | DataType::Timestamp)
+    use DataType as T;
+    matches!(ty, T::Bool | T::Int2 | T::Int4 | T::Int | T::Text | T::Bytes | T::Date | T::Uuid | T::Timestamp)
+}
+
+/// Whether values that are equal may differ in their form, which no key keeps: a row keeps it beside its key.
+fn has_forms(ty: DataType) -> bool {
+    use DataType as T;
+    matches!(ty, T::Numeric | T::Interval | T::Char | T::Json | T::Array(_))
 }
 
 /// One column of a key.
@@ -187,7 +194,11 @@ impl Layout {
     pub fn covers(&self, table: &Table, column: usize) -> bool {
         let is_key = table.key_position(column).is_some();
         let in_key = self.order().any(|part| part.column == column);
-        self.storing.contains(&column) || (in_key && (is_key || is_exact(table.columns[column].ty)))
+        let ty = table.columns[column].ty;
+        match is_key {
+            true => in_key && !has_forms(ty),
+            false => self.storing.contains(&column) || (in_key && is_exact(ty)),
+        }
     }
 
     /// The columns of a key, without its prefix, for people; and what is left of it.

@@ -114,6 +114,7 @@ impl Described {
             if columns.iter().any(|known| known.column == column) {
                 return Err(SqlError::new("42701", format!("column \"{name}\" appears twice in the index")));
             }
+            super::check_key_type(table, column)?;
             columns.push(IndexColumn { column, desc: *desc, nulls_first: *nulls_first });
         }
         let storing: Vec<usize> = self.storing.iter().map(at).collect::<Result<_, _>>()?;
@@ -168,9 +169,8 @@ pub(super) fn constraint(table: &mut Table, unique: &ast::UniqueConstraint, own:
         return Err(SqlError::new("54011", format!("tables can have at most {INDEXES_MAX} indexes")));
     }
     for (name, ..) in &columns {
-        if table.column_index(name).is_none() {
-            return Err(SqlError::new("42703", format!("column \"{name}\" named in key does not exist")));
-        }
+        let missing = || SqlError::new("42703", format!("column \"{name}\" named in key does not exist"));
+        super::check_key_type(table, table.column_index(name).ok_or_else(missing)?)?;
     }
     let names: Vec<&str> = columns.iter().map(|(name, ..)| name.as_str()).collect();
     let name = match name {

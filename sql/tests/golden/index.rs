@@ -15,9 +15,13 @@ fn random_index(table: &Table, random: &mut Random) -> Index {
     let mut columns: Vec<IndexColumn> = Vec::new();
     for _ in 0..1 + random.below(3) {
         let column = random.below(table.columns.len() as u64) as usize;
-        if columns.iter().all(|known| known.column != column) {
+        let may = table.columns[column].ty.is_orderable_in_key();
+        if may && columns.iter().all(|known| known.column != column) {
             columns.push(IndexColumn { column, desc: random.below(2) == 0, nulls_first: random.below(2) == 0 });
         }
+    }
+    if columns.is_empty() {
+        columns.push(IndexColumn { column: table.key[0].column, desc: false, nulls_first: false });
     }
     let storing = (0..table.columns.len()).filter(|_| random.below(3) == 0).collect();
     Index {
