@@ -81,6 +81,7 @@ pub struct About {
 
 impl GatewayEngine {
     /// Over the node's parts.
+    #[allow(clippy::too_many_arguments)] // each is another part of the node
     pub fn new(
         gateway: Arc<Mutex<Gateway>>,
         clock: Arc<NodeClock>,

@@ -25,7 +25,7 @@ const INDEX_COLUMNS_MAX: usize = 32;
 /// What a schema change of this kind came to.
 pub(crate) enum Begun {
     /// A job does the rest, as this owner.
-    Job(Job, CommitInfo),
+    Job(Box<Job>, CommitInfo),
     /// There was nothing to do; why.
     Nothing(&'static str, String),
 }
@@ -304,7 +304,7 @@ pub(crate) async fn create<E: Engine>(
         let result = work.await;
         match finish::<E, _>(txn, result, attempt).await? {
             None => {}
-            Some(Some((job, info))) => return Ok(Begun::Job(job, info)),
+            Some(Some((job, info))) => return Ok(Begun::Job(Box::new(job), info)),
             Some(None) if taken && described.name.is_none() => number += 1,
             Some(None) => {
                 let message = format!("relation \"{name}\" already exists");
@@ -374,7 +374,7 @@ pub(crate) async fn drop<E: Engine>(
         let result = work.await;
         match finish::<E, _>(txn, result, attempt).await? {
             None => {}
-            Some(Some((job, info))) => return Ok(Begun::Job(job, info)),
+            Some(Some((job, info))) => return Ok(Begun::Job(Box::new(job), info)),
             Some(None) => return Ok(Begun::Nothing("00000", format!("{missing}, skipping"))),
         }
     }

@@ -198,9 +198,7 @@ impl Access {
     /// columns of the table: `Some(reverse)` if so.
     pub fn gives_order(&self, layout: &Layout, order: &[(usize, SortKey)]) -> Option<bool> {
         // Rows that are computed come in no order.
-        if layout.order().next().is_none() {
-            return None;
-        }
+        layout.order().next()?;
         let parts: Vec<_> = layout.order().collect();
         let fixed = |position: usize| match self {
             Access::Full => false,

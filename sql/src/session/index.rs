@@ -85,7 +85,7 @@ impl<E: Engine> Session<E> {
 
     async fn run_job<S: Sink>(&mut self, what: &str, begun: Begun, sink: &mut S) -> Result<Completion, SqlError> {
         let mut done = tag(what);
-        let (job, info): (Job, CommitInfo) = match begun {
+        let (job, info): (Box<Job>, CommitInfo) = match begun {
             Begun::Job(job, info) => (job, info),
             Begun::Nothing(sqlstate, message) => {
                 sink.notice(Notice::info(sqlstate, message));

@@ -201,7 +201,7 @@ impl World {
                 counters.hit("beyond: a liar was fenced");
                 counters.hit(match now_ns - lie.from {
                     ..=400_000_000 => "beyond: fenced within 0.4 s",
-                    ..=1_000_000_000 => "beyond: fenced within 1 s",
+                    400_000_001..=1_000_000_000 => "beyond: fenced within 1 s",
                     _ => "beyond: fenced later",
                 });
             }

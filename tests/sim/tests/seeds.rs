@@ -22,10 +22,9 @@ const TWICE: std::ops::Range<u64> = 1..17;
 const BEYOND: std::ops::Range<u64> = 2001..2041;
 
 /// Rare states that those must reach together.
-const SOMETIMES_BEYOND: [&str; 12] = [
+const SOMETIMES_BEYOND: [&str; 11] = [
     "beyond the promise: I1 lost",
     "beyond the promise: I7 lost, a commit was answered before its time",
-    "beyond the promise: I7 lost, a strong read missed a commit",
     "beyond the promise: I8 lost, a write was seen before its time",
     "beyond: a clock drifted away",
     "beyond: a clock stepped",
