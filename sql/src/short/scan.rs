@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use txn::{Key, LockMode, LockPolicy, ReadOp, Row, Span};
+use txn::client::ClientError;
+use txn::{AbortReason, Key, LockMode, LockPolicy, ReadOp, Row, Span};
 
 use super::{Failure, Reader, bytes_of};
 use crate::SqlError;
@@ -195,13 +196,13 @@ impl<'a> RowScanner<'a> {
                     self.count(&page);
                     for stored in page {
                         if wanted.next().is_none_or(|key| key != stored.key) {
-                            return Err(lost_row(&index.name).into());
+                            return Err(lost_row(reader, &index.name));
                         }
                         found.extend(decode(self.scan, stored, context)?);
                     }
                 }
                 if wanted.next().is_some() {
-                    return Err(lost_row(&index.name).into());
+                    return Err(lost_row(reader, &index.name));
                 }
             }
         }
@@ -220,7 +221,13 @@ fn holds(scan: &Scan, row: &[Datum], context: &EvalContext<'_>) -> Result<bool, 
     scan.filter.as_ref().map_or(Ok(true), |filter| is_true(filter, row, context))
 }
 
-fn lost_row(index: &str) -> SqlError {
+/// An entry without its row. Where a leader lost the locks on the entry, the row may have gone with it meanwhile: such a
+/// transaction cannot commit any more (I11), and is told so. Without locks nothing explains it.
+fn lost_row<E: Engine>(reader: &Reader<'_, E>, index: &str) -> Failure {
+    if let Reader::Txn(_) = reader {
+        return ClientError::aborted(AbortReason::LocksLost).into();
+    }
     SqlError::new("XX001", format!("index \"{index}\" has an entry without a row"))
         .hint("CHECK TABLE tells what is wrong.")
+        .into()
 }
