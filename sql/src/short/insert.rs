@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use txn::{Key, LockMode, Mutation, Span};
+use txn::client::ClientError;
+use txn::{AbortReason, Key, LockMode, Mutation, Span};
 
 use super::index::Writer;
 use super::scan::{Pages, Scanner};
@@ -149,7 +150,8 @@ pub(super) async fn run<E: Engine, S: Sink>(
             }
             (Conflict::Update { assignments, filter }, Some(owner)) => {
                 let old = known.get(&owner).cloned();
-                let old = old.ok_or_else(|| SqlError::new("XX001", "a unique index has an entry without a row"))?;
+                // A statement that locks sees both at one time, as long as it has its locks.
+                let old = old.ok_or_else(|| ClientError::aborted(AbortReason::LocksLost))?;
                 let mut both = old.clone();
                 both.extend(row);
                 touched.insert(owner.clone());

@@ -8,7 +8,7 @@
 //! begin TXN [node=N]              a read-write transaction; the order of begins is that of age
 //! read TXN SPAN... [lock=x] [wait=no|skip|unlocked|MS]    locks and reads; `...` if it waits
 //! put TXN K=V...                  buffers writes
-//! commit TXN     rollback TXN
+//! commit TXN     rollback TXN     cancel TXN    (cancel: its read in progress is given up)
 //! snapshot SPAN... [node=N] [at=MS]    without `at`: a strong read
 //! drop                            forgets every gateway operation that waits: its gateway is gone
 //! status TXN group=G [node=N]     how did it end?
@@ -111,7 +111,7 @@ impl goldenscript::Runner for World {
                 self.names.insert(id, name.into());
                 self.begin(name, node, Op::Txn(Box::new(ReadWrite::new(id, priority))), None);
             }
-            "read" | "put" | "commit" | "rollback" => {
+            "read" | "put" | "commit" | "rollback" | "cancel" => {
                 let deadline = args.take_key("by").map(str::parse::<i64>).transpose()?;
                 let deadline = deadline.map(|ms| Timestamp::from_nanos((EPOCH_MS + ms + 1) * MS - 1));
                 let mode = match args.take_key("lock") {
@@ -141,6 +141,10 @@ impl goldenscript::Runner for World {
                     }
                     "read" => ClientInput::Read { ops: ops(&mut args), mode, policy },
                     "commit" => ClientInput::Commit { deadline },
+                    "cancel" => {
+                        self.client(name, ClientInput::Cancel);
+                        return Ok(String::new());
+                    }
                     _ => ClientInput::Rollback,
                 };
                 client.busy = true;

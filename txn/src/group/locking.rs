@@ -161,9 +161,16 @@ impl Group {
 
     /// Reads what is committed, locks it, and answers if the locks were free.
     fn try_read(&mut self, cx: &mut Cx, token: u64) -> Result<()> {
-        let Some(Waiting::Read { to, request, arrived_ns }) = self.lead().waiting.remove(&token) else {
+        let lead = self.lead();
+        let Some(Waiting::Read { to, request, arrived_ns }) = lead.waiting.remove(&token) else {
             return Ok(());
         };
+        // Its gateway gave the read up and went on to commit. The transaction may even have ended in this very
+        // step, after the grant: a lock that it took now would be nobody's, and kept for ever.
+        if !lead.txns.get(&request.txn).is_some_and(|active| matches!(active.state, State::Open)) {
+            cx.out.refuse(to, GroupError::Invalid("the transaction is already committing".into()));
+            return Ok(());
+        }
         let mut newest = Timestamp::MIN;
         let (results, wants) = read_latest(cx, &request, &mut newest)?;
         let wants = if self.breaks(Guarantee::RangeLockEnd) {
