@@ -11,7 +11,7 @@ use super::{
 };
 use crate::SqlError;
 use crate::catalog::{Catalog, IndexState, Table};
-use crate::expr::{Binder, Expr, Params, Scope};
+use crate::expr::{Binder, Bound, Expr, Params, Scope};
 use crate::parse::{self, ident};
 use crate::sink::ColumnInfo;
 use crate::types::Datum;
@@ -32,7 +32,7 @@ fn single_name(name: &ast::ObjectName) -> Result<String, SqlError> {
 }
 
 /// A column's DEFAULT, or NULL.
-fn default_value(table: &Table, index: usize, params: &mut Params) -> Result<Expr, SqlError> {
+pub(super) fn default_value(table: &Table, index: usize, params: &mut Params) -> Result<Expr, SqlError> {
     let column = &table.columns[index];
     match &column.default {
         None => Ok(Expr::Const(Datum::Null)),
@@ -46,7 +46,7 @@ fn default_value(table: &Table, index: usize, params: &mut Params) -> Result<Exp
 }
 
 /// DEFAULT, as the parser has it: a name without quotes.
-fn is_default(expr: &ast::Expr) -> bool {
+pub(super) fn is_default(expr: &ast::Expr) -> bool {
     matches!(expr, ast::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
 }
 
@@ -73,14 +73,23 @@ fn assignments(
     scope: &Scope,
     params: &mut Params,
 ) -> Result<Vec<(usize, Expr)>, SqlError> {
-    let mut result: Vec<(usize, Expr)> = Vec::new();
-    let mut add = |name: &ast::ObjectName, value: &ast::Expr| {
+    let targets = targets_of(table, list)?.into_iter();
+    targets.map(|(index, value)| Ok((index, assign(table, index, value, scope, params, "UPDATE")?))).collect()
+}
+
+/// The columns that SET names, and what it gives them.
+pub(super) fn targets_of<'a>(
+    table: &Table,
+    list: &'a [ast::Assignment],
+) -> Result<Vec<(usize, &'a ast::Expr)>, SqlError> {
+    let mut result: Vec<(usize, &ast::Expr)> = Vec::new();
+    let mut add = |name: &ast::ObjectName, value: &'a ast::Expr| {
         let name = single_name(name)?;
         let index = column(table, &name)?;
         if result.iter().any(|(known, _)| *known == index) {
             return Err(SqlError::syntax(format!("multiple assignments to same column \"{name}\"")));
         }
-        result.push((index, assign(table, index, value, scope, params, "UPDATE")?));
+        result.push((index, value));
         Ok(())
     };
     for ast::Assignment { target, value } in list {
@@ -97,7 +106,17 @@ fn assignments(
     Ok(result)
 }
 
-fn returning(
+/// A text constant or NULL alone: it has no type yet, and takes the column's.
+pub(super) fn unknown_literal(expr: &ast::Expr) -> Option<Bound> {
+    let ast::Expr::Value(value) = expr else { return None };
+    let datum = match &value.value {
+        ast::Value::Null => Datum::Null,
+        value => Datum::Text(crate::expr::bind::string_of(value)?.to_string()),
+    };
+    Some(Bound { expr: Expr::Const(datum), ty: None })
+}
+
+pub(super) fn returning(
     items: &Option<Vec<ast::SelectItem>>,
     scope: &Scope,
     alias: &str,
@@ -109,12 +128,20 @@ fn returning(
     Ok((Some(exprs), columns))
 }
 
-pub(super) fn insert(
-    insert: &ast::Insert,
+/// An INSERT but for its rows.
+pub(super) struct Parts<'a> {
+    table: Arc<Table>,
+    alias: String,
+    /// The columns that are given, in the statement's order.
+    pub(super) targets: Vec<usize>,
+    /// Whether the statement lists them.
+    listed: bool,
     upsert: bool,
-    catalog: &Catalog,
-    params: &mut Params,
-) -> Result<Planned, SqlError> {
+    insert: &'a ast::Insert,
+}
+
+/// Takes an INSERT apart.
+pub(super) fn parts<'a>(insert: &'a ast::Insert, upsert: bool, catalog: &Catalog) -> Result<Parts<'a>, SqlError> {
     let ast::Insert {
         insert_token: _,
         optimizer_hints,
@@ -125,13 +152,13 @@ pub(super) fn insert(
         table_alias,
         columns,
         overwrite: false,
-        source,
+        source: _,
         assignments: set,
         partitioned: None,
         after_columns,
         has_table_keyword: false,
-        on,
-        returning: items,
+        on: _,
+        returning: _,
         output: None,
         replace_into: false,
         priority: None,
@@ -166,13 +193,74 @@ pub(super) fn insert(
     if !listed {
         targets = (0..table.columns.len()).collect();
     }
+    Ok(Parts { table, alias, targets, listed, upsert, insert })
+}
+
+/// 42601 unless so many values fit the columns; the first row has `first`.
+fn check_width(parts: &Parts<'_>, given: usize, first: usize) -> Result<(), SqlError> {
+    if given > parts.targets.len() {
+        return Err(SqlError::syntax("INSERT has more expressions than target columns"));
+    }
+    if given < parts.targets.len() && (parts.listed || given != first) {
+        return Err(SqlError::syntax("INSERT has more target columns than expressions"));
+    }
+    Ok(())
+}
+
+/// A whole row from the values of its first columns.
+pub(super) fn row_of(parts: &Parts<'_>, given: Vec<Bound>, params: &mut Params) -> Result<Vec<Expr>, SqlError> {
+    check_width(parts, given.len(), given.len())?;
+    let table = &parts.table;
+    let mut exprs = vec![None; table.columns.len()];
+    for (index, bound) in parts.targets.iter().zip(given) {
+        let column = &table.columns[*index];
+        exprs[*index] = Some(bound.assign(column, params)?);
+    }
+    whole_row(table, exprs, params)
+}
+
+fn whole_row(table: &Table, exprs: Vec<Option<Expr>>, params: &mut Params) -> Result<Vec<Expr>, SqlError> {
+    let whole = exprs.into_iter().enumerate();
+    whole.map(|(index, expr)| expr.map_or_else(|| default_value(table, index, params), Ok)).collect()
+}
+
+/// The plan, given its rows: what it does with duplicates, and what it returns.
+pub(super) fn finish(
+    parts: Parts<'_>,
+    rows: Vec<Vec<Expr>>,
+    given: Vec<usize>,
+    catalog: &Catalog,
+    params: &mut Params,
+) -> Result<(InsertPlan, Vec<ColumnInfo>), SqlError> {
+    let Parts { table, alias, upsert, insert, .. } = parts;
+    let indexes = index::maintained(&table, catalog.sabotage)?;
+    let (conflict, arbiter) = match &insert.on {
+        None if upsert => (Conflict::Replace(given), Arbiter::Primary),
+        None => (Conflict::Error, Arbiter::Any),
+        Some(_) if upsert => return Err(SqlError::syntax("UPSERT takes no ON CONFLICT")),
+        Some(ast::OnInsert::OnConflict(on)) => conflict(on, &table, &indexes, &alias, params)?,
+        Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE")),
+    };
+    let scope = table_scope(&table, &alias);
+    let (returning, columns) = returning(&insert.returning, &scope, &alias, params)?;
+    Ok((InsertPlan { table, rows, source: None, conflict, arbiter, indexes, returning, upsert }, columns))
+}
+
+pub(super) fn insert(
+    insert: &ast::Insert,
+    upsert: bool,
+    catalog: &Catalog,
+    params: &mut Params,
+) -> Result<Planned, SqlError> {
+    let parts = parts(insert, upsert, catalog)?;
+    let table = Arc::clone(&parts.table);
     let default_row = ast::Parens {
         opening_token: ast::helpers::attached_token::AttachedToken::empty(),
         content: Vec::new(),
         closing_token: ast::helpers::attached_token::AttachedToken::empty(),
     };
     let default_values = [default_row];
-    let values = match source.as_deref() {
+    let values = match insert.source.as_deref() {
         None => &default_values[..],
         Some(query) => values_of(query)?,
     };
@@ -181,40 +269,17 @@ pub(super) fn insert(
     let mut given = Vec::new();
     for (number, row) in values.iter().enumerate() {
         let row = &row.content;
-        if row.len() > targets.len() {
-            return Err(SqlError::syntax("INSERT has more expressions than target columns"));
-        }
-        if row.len() < targets.len() && (listed || row.len() != values[0].content.len()) {
-            return Err(SqlError::syntax("INSERT has more target columns than expressions"));
-        }
+        check_width(&parts, row.len(), values[0].content.len())?;
         let mut exprs = vec![None; table.columns.len()];
-        for (index, value) in targets.iter().zip(row) {
+        for (index, value) in parts.targets.iter().zip(row) {
             exprs[*index] = Some(assign(&table, *index, value, &no_scope, params, "VALUES")?);
         }
         if number == 0 {
-            given = targets[..row.len()].to_vec();
+            given = parts.targets[..row.len()].to_vec();
         }
-        let mut whole = Vec::with_capacity(exprs.len());
-        for (index, expr) in exprs.into_iter().enumerate() {
-            whole.push(match expr {
-                Some(expr) => expr,
-                None => default_value(&table, index, params)?,
-            });
-        }
-        rows.push(whole);
+        rows.push(whole_row(&table, exprs, params)?);
     }
-
-    let indexes = index::maintained(&table, catalog.sabotage)?;
-    let (conflict, arbiter) = match on {
-        None if upsert => (Conflict::Replace(given), Arbiter::Primary),
-        None => (Conflict::Error, Arbiter::Any),
-        Some(_) if upsert => return Err(SqlError::syntax("UPSERT takes no ON CONFLICT")),
-        Some(ast::OnInsert::OnConflict(on)) => conflict(on, &table, &indexes, &alias, params)?,
-        Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE")),
-    };
-    let scope = table_scope(&table, &alias);
-    let (returning, columns) = returning(items, &scope, &alias, params)?;
-    let plan = InsertPlan { table: Arc::clone(&table), rows, conflict, arbiter, indexes, returning, upsert };
+    let (plan, columns) = finish(parts, rows, given, catalog, params)?;
     Ok((Plan::Insert(plan), columns, Some(table)))
 }
 
@@ -350,7 +415,7 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    Ok((Plan::Update(UpdatePlan { scan, assignments, returning, indexes }), columns, Some(table)))
+    Ok((Plan::Update(UpdatePlan { scan, source: None, assignments, returning, indexes }), columns, Some(table)))
 }
 
 pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
@@ -378,5 +443,5 @@ pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    Ok((Plan::Delete(DeletePlan { scan, returning, indexes }), columns, Some(table)))
+    Ok((Plan::Delete(DeletePlan { scan, source: None, returning, indexes }), columns, Some(table)))
 }

@@ -1,10 +1,12 @@
 //! Plans: what a statement does, decided once from its text and the catalog.
 //!
-//! A statement touches one table. It reads it by the narrowest [`access::Access`] that its WHERE
-//! allows, keeps what of the WHERE that did not settle as a filter, and does the rest row by row.
+//! A statement of the short path touches one table. It reads it by the narrowest [`access::Access`] that its WHERE
+//! allows, keeps what of the WHERE that did not settle as a filter, and does the rest row by row. What
+//! that path does not serve goes to [`crate::select`].
 
 pub mod access;
 mod dml;
+mod from_query;
 pub mod index;
 mod select;
 mod values;
@@ -21,6 +23,7 @@ use crate::expr::aggregate::Aggregate;
 use crate::expr::bind::ScopeColumn;
 use crate::expr::{Binder, Expr, Params, Scope};
 use crate::parse::{Statement, ident, object_name};
+use crate::select::{Queries, Query};
 use crate::sink::ColumnInfo;
 use crate::system::{self, SystemTable};
 use crate::types::{DataType, TypeModifier};
@@ -38,8 +41,8 @@ pub struct Planned {
     pub columns: Vec<ColumnInfo>,
     /// The catalog's version that it was planned with.
     pub version: u64,
-    /// The table, if any, and if it is one of the catalog.
-    pub table: Option<Arc<Table>>,
+    /// The tables of the catalog that it reads or writes.
+    pub tables: Vec<Arc<Table>>,
     /// The table whose rows are computed, if it reads one.
     pub system: Option<&'static SystemTable>,
 }
@@ -49,6 +52,8 @@ pub struct Planned {
 pub enum Plan {
     /// SELECT.
     Select(Box<SelectPlan>),
+    /// A query that the short path does not serve.
+    Query(Box<Query>),
     /// INSERT, UPSERT.
     Insert(InsertPlan),
     /// UPDATE.
@@ -159,8 +164,10 @@ pub enum Arbiter {
 pub struct InsertPlan {
     /// Into which.
     pub table: Arc<Table>,
-    /// Whole rows, in the table's order.
+    /// Whole rows, in the table's order. With a source there is one, over the source's row.
     pub rows: Vec<Vec<Expr>>,
+    /// Where the rows come from if they are not in the statement: a SELECT of either path.
+    pub source: Option<Box<Plan>>,
     /// What to do with duplicates.
     pub conflict: Conflict,
     /// Duplicates of what; of anything else they are errors.
@@ -176,8 +183,10 @@ pub struct InsertPlan {
 /// An UPDATE.
 #[derive(Clone, Debug)]
 pub struct UpdatePlan {
-    /// Which rows.
+    /// Which rows; of which table, if there is a source.
     pub scan: Scan,
+    /// A query that finds them: see `from_query`.
+    pub source: Option<Box<Plan>>,
     /// Column and new value.
     pub assignments: Vec<(usize, Expr)>,
     /// RETURNING.
@@ -189,8 +198,10 @@ pub struct UpdatePlan {
 /// A DELETE.
 #[derive(Clone, Debug)]
 pub struct DeletePlan {
-    /// Which rows.
+    /// Which rows; of which table, if there is a source.
     pub scan: Scan,
+    /// A query that finds them: see `from_query`.
+    pub source: Option<Box<Plan>>,
     /// RETURNING.
     pub returning: Option<Vec<Expr>>,
     /// What else is to be written.
@@ -200,17 +211,71 @@ pub struct DeletePlan {
 impl Plan {
     /// Whether it needs a read-write transaction.
     pub fn writes(&self) -> bool {
-        !matches!(self, Plan::Select(plan) if plan.lock.is_none())
+        match self {
+            Plan::Select(plan) => plan.lock.is_some(),
+            Plan::Query(query) => query.takes_locks(),
+            Plan::Insert(_) | Plan::Update(_) | Plan::Delete(_) => true,
+        }
+    }
+
+    /// The query in it that DataFusion runs, if any.
+    pub(crate) fn query(&self) -> Option<&Query> {
+        match self {
+            Plan::Select(_) => None,
+            Plan::Query(query) => Some(query),
+            Plan::Insert(InsertPlan { source, .. })
+            | Plan::Update(UpdatePlan { source, .. })
+            | Plan::Delete(DeletePlan { source, .. }) => source.as_ref().and_then(|source| source.query()),
+        }
     }
 }
 
 /// Plans a SELECT, INSERT, UPDATE or DELETE. Panics for any other statement.
-pub fn plan(statement: &Statement, catalog: &Catalog) -> Result<Planned, SqlError> {
-    plan_with(statement, catalog, Params::default())
+pub fn plan(statement: &Statement, catalog: &Catalog, queries: &Queries) -> Result<Planned, SqlError> {
+    plan_with(statement, catalog, queries, Params::default())
 }
 
 /// As [`plan()`], with parameters of which some have a type already.
-pub fn plan_with(statement: &Statement, catalog: &Catalog, mut params: Params) -> Result<Planned, SqlError> {
+pub fn plan_with(
+    statement: &Statement,
+    catalog: &Catalog,
+    queries: &Queries,
+    params: Params,
+) -> Result<Planned, SqlError> {
+    match short(statement, catalog, params.clone()) {
+        Err(refused) if refused.is_beyond_short_path() => match long(statement, catalog, queries, params) {
+            // Neither path knows the function or the operator: the short path says it as PostgreSQL does.
+            Err(err) if refused.sqlstate == "42883" && err.sqlstate != "53200" => Err(refused),
+            #[cfg(not(feature = "datafusion"))]
+            Err(_) => Err(refused),
+            result => result,
+        },
+        result => result,
+    }
+}
+
+/// Plans for DataFusion, or a statement that writes what a query finds.
+fn long(
+    statement: &Statement,
+    catalog: &Catalog,
+    queries: &Queries,
+    mut params: Params,
+) -> Result<Planned, SqlError> {
+    let query = match statement {
+        Statement::Select { query, .. } => query,
+        Statement::Insert { insert, upsert } => return from_query::insert(insert, *upsert, catalog, queries, params),
+        Statement::Update(update) => return from_query::update(update, catalog, queries, params),
+        Statement::Delete(delete) => return from_query::delete(delete, catalog, queries, params),
+        other => panic!("planned {other:?}"),
+    };
+    let query = Query::plan(query, catalog, queries, &mut params)?;
+    let (columns, tables) = (query.columns().to_vec(), query.tables().to_vec());
+    let plan = Plan::Query(Box::new(query));
+    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system: None })
+}
+
+/// Plans for the short path.
+fn short(statement: &Statement, catalog: &Catalog, mut params: Params) -> Result<Planned, SqlError> {
     let (plan, columns, table) = match statement {
         Statement::Select { query, .. } => select::plan(query, catalog, &mut params)?,
         Statement::Insert { insert, upsert } => dml::insert(insert, *upsert, catalog, &mut params)?,
@@ -223,8 +288,8 @@ pub fn plan_with(statement: &Statement, catalog: &Catalog, mut params: Params) -
         return Err(system.refuse());
     }
     // A system table can be neither dropped nor made.
-    let table = table.filter(|_| system.is_none());
-    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, table, system })
+    let tables = table.filter(|_| system.is_none()).into_iter().collect();
+    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system })
 }
 
 /// The columns of a table, as an expression sees them.
@@ -378,7 +443,7 @@ fn projection(
 }
 
 /// The name that PostgreSQL gives a column without an alias.
-fn output_name(expr: &ast::Expr) -> String {
+pub(crate) fn output_name(expr: &ast::Expr) -> String {
     named(expr).map_or_else(|| "?column?".into(), |(name, _)| name)
 }
 

@@ -217,11 +217,11 @@ impl<E: Engine> Session<E> {
         {
             return Ok((Arc::clone(planned), valid_until(&catalog)));
         }
-        match plan::plan(&cached.statement, &catalog) {
+        match plan::plan(&cached.statement, &catalog, self.db.queries()) {
             // The table may be new: look again before saying so.
             Err(err) if err.sqlstate == "42P01" && at.is_none() => {
                 let catalog = self.db.load_strong().await?;
-                plan::plan(&cached.statement, &catalog).map(|planned| (Arc::new(planned), valid_until(&catalog)))
+                plan::plan(&cached.statement, &catalog, self.db.queries()).map(|planned| (Arc::new(planned), valid_until(&catalog)))
             }
             result => result.map(|planned| (Arc::new(planned), valid_until(&catalog))),
         }
@@ -263,7 +263,7 @@ impl<E: Engine> Session<E> {
         let at = self.read_time(statement)?;
         let engine = self.db.engine().clone();
         if let Block::Open(open) = &mut self.block {
-            if let Some(table) = &planned.table {
+            for table in &planned.tables {
                 open.touched.add(table, valid_until);
             }
             let context = EvalContext { params: &params, now: open.now, random: &engine };
@@ -323,7 +323,7 @@ impl<E: Engine> Session<E> {
     ) -> Result<Option<Ran>, SqlError> {
         let engine = self.db.engine().clone();
         let mut touched = Touched::default();
-        if let Some(table) = &planned.table {
+        for table in &planned.tables {
             touched.add(table, valid_until);
         }
         let mut priority = None;
@@ -428,7 +428,8 @@ fn read_only(what: &str) -> SqlError {
 fn verb(plan: &Plan) -> &'static str {
     match plan {
         Plan::Select(plan) if plan.lock.is_some() => "SELECT FOR UPDATE",
-        Plan::Select(_) => "SELECT",
+        Plan::Query(query) if query.takes_locks() => "SELECT FOR UPDATE",
+        Plan::Select(_) | Plan::Query(_) => "SELECT",
         Plan::Insert(plan) if plan.upsert => "UPSERT",
         Plan::Insert(_) => "INSERT",
         Plan::Update(_) => "UPDATE",

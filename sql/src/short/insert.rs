@@ -7,7 +7,7 @@ use txn::{AbortReason, Key, LockMode, Mutation, Span};
 
 use super::index::Writer;
 use super::scan::{Pages, Scanner};
-use super::{Counts, Failure, Output, Reader, project};
+use super::{Counts, Failure, Output, Reader, found, project};
 use crate::SqlError;
 use crate::catalog::Table;
 use crate::engine::Engine;
@@ -80,9 +80,14 @@ pub(super) async fn run<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.table;
-    let mut rows: Vec<(Key, Vec<Datum>)> = Vec::with_capacity(plan.rows.len());
-    for exprs in &plan.rows {
-        let row = project(exprs, &[], context)?;
+    let (inputs, Counts { mut scanned, mut bytes, .. }) = match &plan.source {
+        None => (vec![Vec::new(); plan.rows.len()], Counts::default()),
+        Some(source) => found::<E, S>(source, context, reader).await?,
+    };
+    let mut rows: Vec<(Key, Vec<Datum>)> = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.iter().enumerate() {
+        let exprs = &plan.rows[if plan.source.is_some() { 0 } else { index }];
+        let row = project(exprs, input, context)?;
         check_nulls(table, &row)?;
         rows.push((row::encode_key(table, &row)?.into(), row));
     }
@@ -90,7 +95,6 @@ pub(super) async fn run<E: Engine, S: Sink>(
     let blind = plan.indexes.is_empty()
         && matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() == table.columns.len());
     let mut known: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
-    let (mut scanned, mut bytes) = (0, 0);
     let mut count_read = |there: &BTreeMap<Key, txn::Value>| {
         scanned += there.len() as u64;
         bytes += there.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();

@@ -9,23 +9,37 @@ use txn::{Key, LockMode, Mutation, Value};
 use super::index::{self, Owners};
 use super::insert::{check_nulls, duplicate_key, read_keys};
 use super::scan::{Pages, RowScanner};
-use super::{Counts, Failure, Output, Reader, project};
+use super::{Counts, Failure, Output, Reader, found, project};
 use crate::SqlError;
 use crate::engine::Engine;
 use crate::entry::Entry;
 use crate::expr::{EvalContext, eval};
-use crate::plan::{DeletePlan, Scan, UpdatePlan};
+use crate::plan::{DeletePlan, Plan, Scan, UpdatePlan};
 use crate::row;
 use crate::sink::Sink;
 use crate::types::Datum;
 
 type Target = (Key, Vec<Datum>);
 
-async fn targets<E: Engine>(
+async fn targets<E: Engine, S: Sink>(
     scan: &Scan,
+    source: Option<&Plan>,
     context: &EvalContext<'_>,
     reader: &mut Reader<'_, E>,
 ) -> Result<(Vec<Target>, Counts), Failure> {
+    if let Some(source) = source {
+        // A row that was found several times is changed once, as the first time says.
+        let (rows, counts) = found::<E, S>(source, context, reader).await?;
+        let mut seen = BTreeSet::new();
+        let mut targets = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key: Key = row::encode_key(&scan.table, &row)?.into();
+            if seen.insert(key.clone()) {
+                targets.push((key, row));
+            }
+        }
+        return Ok((targets, Counts { rows: 0, ..counts }));
+    }
     let mut scanner = RowScanner::new(scan, context, Pages::Full, LockMode::Exclusive)?;
     let mut targets = Vec::new();
     let mut bytes = 0;
@@ -59,7 +73,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
-    let (targets, counts) = targets(&plan.scan, context, reader).await?;
+    let (targets, counts) = targets::<E, S>(&plan.scan, plan.source.as_deref(), context, reader).await?;
     let moves = plan.assignments.iter().any(|(column, _)| table.key_position(*column).is_some());
     let mut changes = Vec::with_capacity(targets.len());
     let mut returned = Vec::new();
@@ -144,7 +158,7 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
-    let (targets, counts) = targets(&plan.scan, context, reader).await?;
+    let (targets, counts) = targets::<E, S>(&plan.scan, plan.source.as_deref(), context, reader).await?;
     let count = targets.len() as u64;
     let mut mutations = Vec::with_capacity(targets.len());
     for known in &plan.indexes {
