@@ -9,6 +9,7 @@
 //!   00 "table/" NAME     a table's descriptor         {"id":16,"name":"accounts",...}
 //!   00 "index/" NAME     an index's table             accounts
 //!   00 "job/" NUMBER     a schema change under way    see `jobs`
+//!   00 "view/" NAME      a view's descriptor          {"id":17,"name":"rich","query":"SELECT ..",...}
 //! ```
 //!
 //! A schema change is an ordinary transaction that writes `version`, so the commit timestamp of
@@ -28,6 +29,7 @@
 //! ids are never reused. A later issue removes them after the retention.
 
 mod index;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ use crate::jobs::Job;
 use crate::types::{DataType, TypeModifier};
 
 pub use index::{Index, IndexColumn, IndexState};
+pub use view::{View, ViewColumn};
 
 /// How long after it was read a cached catalog may be used, in nanoseconds.
 pub const CATALOG_LEASE_NS: i64 = 2_000_000_000;
@@ -90,6 +93,18 @@ pub fn index_key(name: &str) -> Key {
     let mut key = b"\0index/".to_vec();
     key.extend_from_slice(name.as_bytes());
     key.into()
+}
+
+/// The key of a view's descriptor.
+pub fn view_key(name: &str) -> Key {
+    let mut key = b"\0view/".to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
+/// The keys of all views' descriptors.
+pub fn view_span() -> Span {
+    Span::new(&b"\0view/"[..], &b"\0view0"[..])
 }
 
 /// The key of a schema change's row: in the order of their numbers.
@@ -230,6 +245,8 @@ pub struct Catalog {
     pub changed_at: Timestamp,
     /// By name.
     pub tables: BTreeMap<String, Arc<Table>>,
+    /// Views, by name.
+    pub views: BTreeMap<String, Arc<View>>,
     /// Schema changes under way, and the last ones that have ended, by number.
     pub jobs: BTreeMap<u64, Arc<Job>>,
     /// What is broken on purpose.
@@ -247,6 +264,9 @@ impl Catalog {
             } else if row.key.starts_with(b"\0table/") {
                 let table = Table::from_bytes(&row.value)?;
                 catalog.tables.insert(table.name.clone(), Arc::new(table));
+            } else if row.key.starts_with(b"\0view/") {
+                let view = View::from_bytes(&row.value)?;
+                catalog.views.insert(view.name.clone(), Arc::new(view));
             } else if row.key.starts_with(b"\0job/") {
                 let job = Job::from_bytes(&row.value)?;
                 catalog.jobs.insert(job.id, Arc::new(job));

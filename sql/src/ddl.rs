@@ -1,6 +1,7 @@
 //! CREATE TABLE, DROP TABLE, and where to split.
 
 pub(crate) mod index;
+pub(crate) mod view;
 
 use std::sync::Arc;
 
@@ -275,8 +276,13 @@ pub(crate) async fn create<E: Engine>(
     unreachable!("the last attempt returns")
 }
 
-/// DROP TABLE. Does not wait for other gateways.
-pub(crate) async fn drop<E: Engine>(engine: &E, names: &[String], if_exists: bool) -> Result<Change, SqlError> {
+/// DROP TABLE. Does not wait for other gateways. The second are the views that went with the tables.
+pub(crate) async fn drop<E: Engine>(
+    engine: &E,
+    names: &[String],
+    if_exists: bool,
+    cascade: bool,
+) -> Result<(Change, Vec<String>), SqlError> {
     let mut priority = None;
     for attempt in 1.. {
         let mut txn = engine.begin(priority);
@@ -284,38 +290,45 @@ pub(crate) async fn drop<E: Engine>(engine: &E, names: &[String], if_exists: boo
         let work = async {
             let mut keys = vec![catalog::version_key()];
             keys.extend(names.iter().map(|name| catalog::table_key(name)));
+            keys.extend(names.iter().map(|name| catalog::view_key(name)));
             let rows = lock(&mut txn, keys).await?;
             let version = stored_number(rows.first())?.unwrap_or(0);
+            let (tables, views) = rows[1..].split_at(names.len());
             let mut writes = Vec::new();
-            for (name, row) in names.iter().zip(rows.iter().skip(1)) {
+            for ((name, row), view) in names.iter().zip(tables).zip(views) {
                 match row {
                     Some(row) => {
                         writes.extend(index::names(&Table::from_bytes(row)?, false));
                         writes.push(Mutation { key: catalog::table_key(name), value: None });
                     }
+                    None if view.is_some() => {
+                        return Err(SqlError::new("42809", format!("\"{name}\" is not a table"))
+                            .hint("Use DROP VIEW to remove a view.")
+                            .into());
+                    }
                     None if if_exists => {}
                     None => return Err(SqlError::new("42P01", format!("table \"{name}\" does not exist")).into()),
                 }
             }
-            let some = !writes.is_empty();
-            if some {
-                writes.push(set(catalog::version_key(), (version + 1).to_string()));
-                txn.write(writes)?;
+            if writes.is_empty() {
+                return Ok::<_, super::short::Failure>(None);
             }
-            Ok::<_, super::short::Failure>(some)
+            let more = view::dependents(&mut txn, "table", names, cascade).await?;
+            writes.extend(more.iter().map(|name| Mutation { key: catalog::view_key(name), value: None }));
+            writes.push(set(catalog::version_key(), (version + 1).to_string()));
+            txn.write(writes)?;
+            Ok(Some(more))
         };
         match work.await {
-            Ok(true) => match txn.commit(None).await {
-                Ok(info) => return Ok(Change::Done(info)),
+            Ok(Some(more)) => match txn.commit(None).await {
+                Ok(info) => return Ok((Change::Done(info), more)),
                 Err(ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
                 Err(err) => return Err(err.into()),
             },
-            Ok(false) => {
+            Ok(None) => {
                 txn.rollback().await;
-                return Ok(Change::Nothing(
-                    "00000",
-                    format!("table \"{}\" does not exist, skipping", names.join(", ")),
-                ));
+                let message = format!("table \"{}\" does not exist, skipping", names.join(", "));
+                return Ok((Change::Nothing("00000", message), Vec::new()));
             }
             Err(failure) => {
                 txn.rollback().await;

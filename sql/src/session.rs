@@ -25,6 +25,7 @@ mod show;
 mod tally;
 mod timeout;
 mod touched;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

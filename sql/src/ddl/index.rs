@@ -273,6 +273,7 @@ pub(crate) async fn create<E: Engine>(
                 catalog::table_key(&described.table),
                 catalog::index_key(&name),
                 catalog::table_key(&name),
+                catalog::view_key(&name),
             ];
             let rows = lock(&mut txn, keys).await?;
             let mut table = stored_table(rows.get(2), &described.table)?;
@@ -389,12 +390,14 @@ pub(super) fn names(table: &Table, there: bool) -> impl Iterator<Item = Mutation
     })
 }
 
-/// The keys under which a new table's names would be taken: as an index, and of its indexes as anything.
+/// The keys under which a new table's names would be taken: as an index or a view, and of its indexes as anything.
 pub(super) fn name_keys(table: &Table) -> Vec<(String, Key)> {
-    let own = (table.name.clone(), catalog::index_key(&table.name));
-    let indexes = table.indexes.iter().flat_map(|index| {
-        let name = || index.name.clone();
-        [(name(), catalog::index_key(&index.name)), (name(), catalog::table_key(&index.name))]
-    });
-    std::iter::once(own).chain(indexes).collect()
+    let taken = |name: &str, keys: &[fn(&str) -> Key]| -> Vec<(String, Key)> {
+        keys.iter().map(|key| (name.to_string(), key(name))).collect()
+    };
+    let own = taken(&table.name, &[catalog::index_key, catalog::view_key]);
+    let indexes = table.indexes.iter();
+    let indexes =
+        indexes.flat_map(|index| taken(&index.name, &[catalog::index_key, catalog::table_key, catalog::view_key]));
+    own.into_iter().chain(indexes).collect()
 }

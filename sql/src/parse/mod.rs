@@ -62,6 +62,19 @@ pub enum Statement {
         if_exists: bool,
         /// Which.
         names: Vec<String>,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// CREATE VIEW.
+    CreateView(Box<ast::CreateView>),
+    /// DROP VIEW.
+    DropView {
+        /// IF EXISTS.
+        if_exists: bool,
+        /// Which.
+        names: Vec<String>,
+        /// CASCADE.
+        cascade: bool,
     },
     /// CREATE INDEX.
     CreateIndex(Box<ast::CreateIndex>),
@@ -224,6 +237,10 @@ pub enum Show {
     Jobs,
     /// SHOW CREATE TABLE t.
     CreateTable(String),
+    /// SHOW CREATE VIEW v.
+    CreateView(String),
+    /// SHOW VIEWS.
+    Views,
     /// SHOW RANGES [FROM TABLE t].
     Ranges(Option<String>),
     /// SHOW NODES.
@@ -350,6 +367,7 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
+        ast::Statement::CreateView(create) => Statement::CreateView(Box::new(create)),
         ast::Statement::CreateIndex(create) => Statement::CreateIndex(Box::new(create)),
         ast::Statement::Drop {
             object_type: ast::ObjectType::Index,
@@ -365,17 +383,20 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
             Statement::DropIndex { if_exists, names: names.iter().map(object_name).collect::<Result<_, _>>()? }
         }
         ast::Statement::Drop {
-            object_type: ast::ObjectType::Table,
+            object_type: object_type @ (ast::ObjectType::Table | ast::ObjectType::View),
             if_exists,
             names,
-            cascade: _,
+            cascade,
             restrict: _,
             purge: false,
             temporary: false,
             table: None,
         } => {
-            // Nothing depends on a table yet, so CASCADE and RESTRICT mean the same.
-            Statement::DropTable { if_exists, names: names.iter().map(object_name).collect::<Result<_, _>>()? }
+            let names = names.iter().map(object_name).collect::<Result<_, _>>()?;
+            match object_type {
+                ast::ObjectType::Table => Statement::DropTable { if_exists, names, cascade },
+                _ => Statement::DropView { if_exists, names, cascade },
+            }
         }
         other => {
             let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();

@@ -10,6 +10,7 @@ mod from_query;
 pub mod index;
 mod select;
 mod values;
+pub(crate) mod view;
 
 use std::sync::Arc;
 
@@ -242,6 +243,8 @@ pub fn plan_with(
     queries: &Queries,
     params: Params,
 ) -> Result<Planned, SqlError> {
+    let expanded = view::expand(statement, catalog)?;
+    let statement = expanded.as_ref().unwrap_or(statement);
     match short(statement, catalog, params.clone()) {
         Err(refused) if refused.is_beyond_short_path() => match long(statement, catalog, queries, params) {
             // Neither path knows the function or the operator: the short path says it as PostgreSQL does.

@@ -10,7 +10,7 @@ use super::database::Cached;
 use super::timeout::{Deadline, in_time};
 use super::touched::Touched;
 use crate::SqlError;
-use crate::catalog::{CATALOG_LEASE_NS, Catalog};
+use crate::catalog::Catalog;
 use crate::ddl::{self, Change};
 use crate::engine::{AdminCommand, CommitInfo, Engine, ReadBound, Transaction};
 use crate::entry::Layout;
@@ -83,17 +83,16 @@ impl<E: Engine> Session<E> {
                 let _ = self.db.load_strong().await;
                 completion
             }
-            Statement::DropTable { if_exists, names } => {
+            Statement::DropTable { if_exists, names, cascade } => {
                 self.outside_block("DROP TABLE")?;
-                let change = ddl::drop(self.db.engine(), names, *if_exists).await?;
-                let completion = self.changed("DROP TABLE", change, sink);
-                let _ = self.db.load_strong().await;
-                if completion.commit.is_some() {
-                    // Until then another gateway may use a catalog that still has the table.
-                    let answered = self.db.engine().now().latest;
-                    self.db.engine().sleep_until_after(answered.plus_ns(CATALOG_LEASE_NS)).await;
-                }
-                completion
+                let (change, views) = ddl::drop(self.db.engine(), names, *if_exists, *cascade).await?;
+                self.gone("DROP TABLE", change, &views, sink).await
+            }
+            Statement::CreateView(create) => self.create_view(create, sink).await?,
+            Statement::DropView { if_exists, names, cascade } => {
+                self.outside_block("DROP VIEW")?;
+                let (change, views) = ddl::view::drop(self.db.engine(), names, *if_exists, *cascade).await?;
+                self.gone("DROP VIEW", change, &views, sink).await
             }
             Statement::CreateIndex(create) => self.create_index(create, sink).await?,
             Statement::DropIndex { if_exists, names } => self.drop_index(names, *if_exists, sink).await?,
@@ -159,7 +158,7 @@ impl<E: Engine> Session<E> {
         Ok(())
     }
 
-    fn changed<S: Sink>(&mut self, what: &str, change: Change, sink: &mut S) -> Completion {
+    pub(super) fn changed<S: Sink>(&mut self, what: &str, change: Change, sink: &mut S) -> Completion {
         let mut done = tag(what);
         match change {
             Change::Done(info) => {

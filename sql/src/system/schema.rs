@@ -3,7 +3,7 @@
 //! are there and empty: tools ask for them all the same.
 
 use super::{SCHEMAS, Source, SystemTable, all};
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, Table, View};
 use crate::types::DataType::{self, Int, Text};
 use crate::types::Datum;
 
@@ -161,7 +161,7 @@ pub(super) static TABLES: &[SystemTable] = &[
             ("is_updatable", Text),
             ("is_insertable_into", Text),
         ],
-        nothing,
+        views,
     ),
     table(
         "sequences",
@@ -265,7 +265,17 @@ fn tables(catalog: &Catalog) -> Vec<Vec<Datum>> {
         row
     };
     let own = catalog.tables.values().map(|table| row(PUBLIC, &table.name, true));
-    own.chain(all().map(|table| row(table.schema, table.name, false))).collect()
+    let views = catalog.views.values().map(|view| row(PUBLIC, &view.name, false));
+    own.chain(views).chain(all().map(|table| row(table.schema, table.name, false))).collect()
+}
+
+fn views(catalog: &Catalog) -> Vec<Vec<Datum>> {
+    let row = |view: &View| {
+        let mut row = Vec::from(public(&view.name));
+        row.extend([text(&view.query), text("NONE"), yes(false), yes(false)]);
+        row
+    };
+    catalog.views.values().map(|view| row(view)).collect()
 }
 
 /// A column's type in the standard's terms: name, the same inside PostgreSQL, and its sizes.
@@ -340,6 +350,10 @@ fn columns(catalog: &Catalog) -> Vec<Vec<Datum>> {
         for (at, c) in table.columns.iter().enumerate() {
             rows.push(column(PUBLIC, &table.name, at, &c.name, c.ty, Some((&c.default, c.not_null))));
         }
+    }
+    for view in catalog.views.values() {
+        let own = view.columns.iter().enumerate();
+        rows.extend(own.map(|(at, c)| column(PUBLIC, &view.name, at, &c.name, c.ty, None)));
     }
     for table in all() {
         let own = table.columns.iter().enumerate();
