@@ -81,10 +81,11 @@ pub(crate) fn create_table(table: &Table) -> Rows {
         .collect();
     lines.push(format!("  PRIMARY KEY ({})", key.join(", ")));
     lines.extend(index::constraints(table));
+    lines.extend(index::checks(table));
     let mut statement = format!("CREATE TABLE {} (\n{}\n)", quoted(&table.name), lines.join(",\n"));
-    for index in index::statements(table) {
+    for more in index::statements(table).chain(index::not_valid(table)).chain(index::comments(table)) {
         statement.push_str(";\n");
-        statement.push_str(&index);
+        statement.push_str(&more);
     }
     (text_columns(&["table_name", "create_statement"]), vec![vec![text(&table.name), text(statement)]])
 }

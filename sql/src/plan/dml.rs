@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
+use super::check::Checks;
 use super::index::Maintained;
 use super::{
     Arbiter, Conflict, DeletePlan, InsertPlan, Plan, UpdatePlan, find_table, index, index_hint, projection, scan,
@@ -214,7 +215,8 @@ pub(super) fn insert(
     };
     let scope = table_scope(&table, &alias);
     let (returning, columns) = returning(items, &scope, &alias, params)?;
-    let plan = InsertPlan { table: Arc::clone(&table), rows, conflict, arbiter, indexes, returning, upsert };
+    let checks = Checks::of(&table)?;
+    let plan = InsertPlan { table: Arc::clone(&table), rows, conflict, arbiter, indexes, checks, returning, upsert };
     Ok((Plan::Insert(plan), columns, Some(table)))
 }
 
@@ -350,7 +352,8 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    Ok((Plan::Update(UpdatePlan { scan, assignments, returning, indexes }), columns, Some(table)))
+    let checks = Checks::of(&table)?;
+    Ok((Plan::Update(UpdatePlan { scan, assignments, returning, indexes, checks }), columns, Some(table)))
 }
 
 pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {

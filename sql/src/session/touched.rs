@@ -50,10 +50,11 @@ impl Touched {
         }
         let mut deadline: Option<Timestamp> = None;
         for (table, until) in &self.tables {
-            let until = match catalog.table(&table.name) {
+            // By its id: it may be called otherwise now.
+            let until = match catalog.table_by_id(table.id) {
                 Some(current) if current == table => catalog.valid_until().max(*until),
-                Some(current) if current.id == table.id => *until,
-                _ => {
+                Some(_) => *until,
+                None => {
                     let message = format!("could not serialize access: table \"{}\" was dropped", table.name);
                     return Err(SqlError::new("40001", message).hint("Retry the transaction from its start."));
                 }

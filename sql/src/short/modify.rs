@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use txn::types::TXN_BYTES_MAX;
 use txn::{Key, LockMode, Mutation, Value};
 
+use super::check::check_row;
 use super::index::{self, Owners};
-use super::insert::{check_nulls, duplicate_key, read_keys};
+use super::insert::{duplicate_key, read_keys};
 use super::scan::{Pages, RowScanner};
 use super::{Counts, Failure, Output, Reader, project};
 use crate::SqlError;
@@ -69,7 +70,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
         for (column, expr) in &plan.assignments {
             new[*column] = eval(expr, &old, context)?;
         }
-        check_nulls(table, &new)?;
+        check_row(table, &plan.checks, &new, context)?;
         if let Some(exprs) = &plan.returning {
             returned.push(project(exprs, &new, context)?);
         }

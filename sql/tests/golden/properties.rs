@@ -171,17 +171,13 @@ pub fn random_table(random: &mut Random) -> Table {
     let count = 1 + random.below(6) as usize;
     let keys = 1 + random.below(count as u64) as usize;
     let columns = (0..count)
-        .map(|index| Column {
-            id: index as u32 * 50 + 1,
-            name: format!("c{index}"),
-            ty: if index < count - keys { *random.pick(&types()) } else { *random.pick(&key_types()) },
-            modifier: None,
-            not_null: false,
-            default: None,
+        .map(|index| {
+            let ty = if index < count - keys { *random.pick(&types()) } else { *random.pick(&key_types()) };
+            Column::new(index as u32 * 50 + 1, format!("c{index}"), ty)
         })
         .collect();
     let key = (0..keys).map(|at| KeyColumn { column: count - 1 - at, desc: random.below(2) == 0 }).collect();
-    Table { id: 16 + random.below(3) as u32, name: "t".into(), columns, key, indexes: Vec::new() }
+    Table { id: 16 + random.below(3) as u32, name: "t".into(), columns, key, ..Table::default() }
 }
 
 pub fn random_row(table: &Table, random: &mut Random) -> Vec<Datum> {
