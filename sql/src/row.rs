@@ -279,6 +279,9 @@ pub(crate) fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Re
         hint = index + 1;
         let column = column(index);
         if payload::is_null(tag) {
+            if column.missing.is_none() {
+                return Err(damaged("a NULL where absence says the same"));
+            }
             row[index] = Datum::Null;
             continue;
         }

@@ -7,6 +7,7 @@ use txn::Span;
 use crate::SqlError;
 use crate::catalog::{Catalog, Column, Table};
 use crate::engine::AdminRows;
+use crate::parse::names::quoted;
 use crate::row::pretty_key;
 use crate::sink::ColumnInfo;
 use crate::types::{DataType, Datum};
@@ -55,12 +56,6 @@ pub(crate) fn columns(table: &Table) -> Rows {
     });
     let rows = rows.collect();
     (columns, rows)
-}
-
-fn quoted(name: &str) -> String {
-    let plain =
-        name.chars().enumerate().all(|(at, c)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit()));
-    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 /// The statement that would make the table.

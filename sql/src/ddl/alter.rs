@@ -410,7 +410,15 @@ pub(crate) async fn begin<E: Engine>(
                     return Err(Failure::Sql(SqlError::new("42P07", message)));
                 }
             }
-            let Steps { mut forth, mut back, validate } = steps(&before, after);
+            let Steps { mut forth, mut back, validate, one_way } = steps(&before, after);
+            if one_way {
+                let message = "DROP COLUMN beside a constraint that existing rows may be against is not supported";
+                return Err(Failure::Sql(
+                    SqlError::new("0A000", message)
+                        .detail("If one is, the column could not be brought back.")
+                        .hint("Give each an ALTER TABLE of its own."),
+                ));
+            }
             let id = stored_number(rows.get(1))?.unwrap_or(u64::from(catalog::FIRST_TABLE_ID));
             let version = stored_number(rows.first())?.unwrap_or(0);
             let mut all = vec![set(catalog::version_key(), (version + 1).to_string())];

@@ -7,7 +7,7 @@
 use crate::SqlError;
 use crate::catalog::{Column, Table};
 use crate::expr::Expr;
-use crate::parse::names::{quoted, splice, words};
+use crate::parse::names::{in_quotes, quoted, splice, words};
 use crate::plan::check::bind_check;
 
 /// A name that no column has: of the table's columns it is longer than any.
@@ -43,16 +43,19 @@ pub(super) fn column_in(text: &str, table: &Table, at: usize, name: &str) -> Res
         }
         replace(&mut found, table.columns.len(), at);
         if found == meant {
-            parts.push((word.start, word.end, quoted(name)));
+            parts.push((word.start, word.end));
         }
     }
-    let text = splice(text, parts);
     let mut renamed = table.clone();
     renamed.columns[at].name = name.to_string();
-    match bind_check(&renamed, &text) {
-        Ok(found) if found == meant => Ok(text),
-        _ => Err(SqlError::unsupported(format!("renaming a column in the condition {text}"))),
+    // In quotes only where it would mean something else without.
+    for written in [quoted(name), in_quotes(name)] {
+        let text = splice(text, parts.iter().map(|(start, end)| (*start, *end, written.clone())).collect());
+        if bind_check(&renamed, &text).is_ok_and(|found| found == meant) {
+            return Ok(text);
+        }
     }
+    Err(SqlError::unsupported(format!("renaming a column in the condition {text}")))
 }
 
 /// The text of a condition without the table's name before its columns, so that the table may be called otherwise.

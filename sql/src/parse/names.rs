@@ -7,6 +7,19 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use super::{lower_first, position};
 use crate::SqlError;
 
+/// The words that PostgreSQL takes for a name in quotes only.
+#[rustfmt::skip]
+const RESERVED: [&str; 78] = [
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case", "cast", "check",
+    "collate", "column", "constraint", "create", "current_catalog", "current_date", "current_role", "current_time",
+    "current_timestamp", "current_user", "default", "deferrable", "desc", "distinct", "do", "else", "end", "except",
+    "false", "fetch", "for", "foreign", "from", "grant", "group", "having", "in", "initially", "intersect", "into",
+    "lateral", "leading", "limit", "localtime", "localtimestamp", "not", "null", "offset", "on", "only", "or", "order",
+    "placing", "primary", "references", "returning", "select", "session_user", "some", "symmetric", "system_user",
+    "table", "then", "to", "trailing", "true", "union", "unique", "user", "using", "variadic", "when", "where", "window",
+    "with",
+];
+
 /// A word: where it stands, in characters, and what stands beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
@@ -63,8 +76,12 @@ pub fn splice(text: &str, mut parts: Vec<(usize, usize, String)>) -> String {
 pub fn quoted(name: &str) -> String {
     let plain =
         name.chars().enumerate().all(|(at, c)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit()));
-    let word = sqlparser::keywords::ALL_KEYWORDS.binary_search(&name.to_uppercase().as_str()).is_ok();
-    if plain && !word { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if plain && RESERVED.binary_search(&name).is_err() { name.to_string() } else { in_quotes(name) }
+}
+
+/// A name in quotes.
+pub fn in_quotes(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]
@@ -100,5 +117,6 @@ mod tests {
         {
             assert_eq!(quoted(name), wanted);
         }
+        assert!(RESERVED.is_sorted());
     }
 }

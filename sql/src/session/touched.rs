@@ -35,7 +35,7 @@ impl Touched {
     }
 
     /// The latest timestamp at which the transaction may commit; none if it touched no table. 40001 if a table was
-    /// dropped since.
+    /// dropped or truncated since.
     pub(super) async fn deadline<E: Engine>(&self, db: &Database<E>) -> Result<Option<Timestamp>, SqlError> {
         if self.tables.is_empty() {
             return Ok(None);
@@ -55,7 +55,9 @@ impl Touched {
                 Some(current) if current == table => catalog.valid_until().max(*until),
                 Some(_) => *until,
                 None => {
-                    let message = format!("could not serialize access: table \"{}\" was dropped", table.name);
+                    // By another id, it is another table, or has lost all its rows.
+                    let what = if catalog.table(&table.name).is_some() { "truncated, or made anew" } else { "dropped" };
+                    let message = format!("could not serialize access: table \"{}\" was {what}", table.name);
                     return Err(SqlError::new("40001", message).hint("Retry the transaction from its start."));
                 }
             };

@@ -2,9 +2,10 @@
 
 use truetime::Timestamp;
 
-use super::{Rows, quoted, text, text_columns};
+use super::{Rows, text, text_columns};
 use crate::catalog::constraint::{Commented, comment_key};
 use crate::catalog::{Catalog, CheckState, Index, Table};
+use crate::parse::names::quoted;
 use crate::sink::ColumnInfo;
 use crate::types::{DataType, Datum};
 

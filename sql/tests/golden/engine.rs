@@ -21,6 +21,8 @@ pub enum Fault {
     Ambiguous,
     /// It is not taken.
     Unavailable,
+    /// The same, and the gateway gives up at once: no time passes for the others.
+    Gone,
     /// Nothing else.
     None,
 }
@@ -283,7 +285,7 @@ impl Transaction for MapTxn {
             Some(Fault::Ambiguous) => {
                 return Err(ClientError::Ambiguous { txn: self.id, coordinator: Default::default() });
             }
-            Some(Fault::Unavailable) => return Err(ClientError::Unavailable("nobody answers".into())),
+            Some(Fault::Unavailable | Fault::Gone) => return Err(ClientError::Unavailable("nobody answers".into())),
             Some(Fault::None) | None => {}
         }
         map.now_ns += 1_000_000;
@@ -324,6 +326,9 @@ impl Engine for MapEngine {
 
     async fn sleep_until_after(&self, t: Timestamp) {
         let mut map = self.map();
+        if map.faults.front() == Some(&Fault::Gone) {
+            return;
+        }
         map.now_ns = map.now_ns.max(t.as_nanos() + 1_000);
     }
 
