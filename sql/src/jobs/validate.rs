@@ -74,7 +74,7 @@ async fn rows<E: Engine>(db: &Database<E>, id: u64, owner: &str, table: &Table, 
         for stored in &result.rows {
             let row = row::decode_row(table, &stored.key, &stored.value)?;
             rows += 1;
-            if let Some(violation) = checks.violation(&row, &context)? {
+            if let Some(violation) = checks.violation(None, &row, &context)? {
                 found = Some(violated(table, violation));
                 break;
             }

@@ -4,7 +4,7 @@
 //! holds. A CHECK may call what is not immutable (`CHECK (at <= now())`): it is the statement's time that counts.
 
 use crate::SqlError;
-use crate::catalog::{Check, CheckKind, Table};
+use crate::catalog::{Check, CheckKind, CheckState, Table};
 use crate::expr::{Binder, EvalContext, Expr, Params, eval};
 use crate::parse;
 use crate::plan::table_scope;
@@ -29,7 +29,8 @@ pub fn bind_check(table: &Table, text: &str) -> Result<Expr, SqlError> {
 #[derive(Clone, Debug)]
 enum Bound {
     Fits(usize, DataType),
-    NotNull(usize),
+    /// And whether that is on its way out.
+    NotNull(usize, bool),
     Holds(String, Expr),
 }
 
@@ -64,13 +65,13 @@ impl Checks {
         for check in table.checks.iter().filter(|check| wanted(check)) {
             bound.push(match &check.kind {
                 CheckKind::Holds(text) => Bound::Holds(check.name.clone(), bind_check(table, text)?),
-                CheckKind::NotNull(id) => Bound::NotNull(at(*id)?),
+                CheckKind::NotNull(id) => Bound::NotNull(at(*id)?, check.state == CheckState::Leaving),
                 CheckKind::Fits(id, ty) => Bound::Fits(at(*id)?, *ty),
             });
         }
         let order = |bound: &Bound| match bound {
             Bound::Fits(..) => (0, String::new()),
-            Bound::NotNull(_) => (1, String::new()),
+            Bound::NotNull(..) => (1, String::new()),
             Bound::Holds(name, _) => (2, name.clone()),
         };
         bound.sort_by_cached_key(order);
@@ -82,14 +83,23 @@ impl Checks {
         self.0.is_empty()
     }
 
-    /// The first that a row is against.
-    pub fn violation(&self, row: &[Datum], context: &EvalContext<'_>) -> Result<Option<Violation>, SqlError> {
+    /// The first that a row is against. `old` is the row before, if there was one: what is on its way out is not asked of a
+    /// value that stays as it is, because somebody who is a step ahead may have put it there.
+    pub fn violation(
+        &self,
+        old: Option<&[Datum]>,
+        row: &[Datum],
+        context: &EvalContext<'_>,
+    ) -> Result<Option<Violation>, SqlError> {
+        let stays = |at: usize| old.is_some_and(|old| old[at] == row[at]);
         for check in &self.0 {
             match check {
-                Bound::Fits(at, ty) if !row[*at].is_null() && !row[*at].is_of(*ty) => {
+                Bound::Fits(at, ty) if !row[*at].is_null() && !row[*at].is_of(*ty) && !stays(*at) => {
                     return Ok(Some(Violation::Range(*ty)));
                 }
-                Bound::NotNull(at) if row[*at].is_null() => return Ok(Some(Violation::Null(*at))),
+                Bound::NotNull(at, leaving) if row[*at].is_null() && !(*leaving && stays(*at)) => {
+                    return Ok(Some(Violation::Null(*at)));
+                }
                 Bound::Holds(name, expr) if eval(expr, row, context)? == Datum::Bool(false) => {
                     return Ok(Some(Violation::Check(name.clone())));
                 }

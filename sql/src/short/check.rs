@@ -25,15 +25,16 @@ fn failing(table: &Table, row: &[Datum]) -> String {
     format!("Failing row contains ({}).", shown(row.iter().take(table.columns.len())))
 }
 
-/// 23502, 23514, 22003: the row must not be written.
+/// 23502, 23514, 22003: the row must not be written, in place of the old one if there is one.
 pub(super) fn check_row(
     table: &Table,
     checks: &Checks,
+    old: Option<&[Datum]>,
     row: &[Datum],
     context: &EvalContext<'_>,
 ) -> Result<(), SqlError> {
     check_nulls(table, row)?;
-    match checks.violation(row, context)? {
+    match checks.violation(old, row, context)? {
         None => Ok(()),
         Some(Violation::Null(column)) => Err(null(table, column, row)),
         Some(Violation::Check(name)) => {

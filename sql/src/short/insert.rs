@@ -74,7 +74,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
         if partial {
             check_nulls(table, &row)?;
         } else {
-            check_row(table, &plan.checks, &row, context)?;
+            check_row(table, &plan.checks, None, &row, context)?;
         }
         rows.push((row::encode_key(table, &row)?.into(), row));
     }
@@ -157,7 +157,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 for (column, expr) in assignments {
                     new[*column] = eval(expr, &both, context)?;
                 }
-                check_row(table, &plan.checks, &new, context)?;
+                check_row(table, &plan.checks, Some(&old), &new, context)?;
                 (owner, Some(old), new)
             }
             (Conflict::Replace(columns), Some(_)) if !blind && on_primary => {
@@ -166,12 +166,12 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 for column in columns {
                     new[*column] = row[*column].clone();
                 }
-                check_row(table, &plan.checks, &new, context)?;
+                check_row(table, &plan.checks, Some(&old), &new, context)?;
                 (key, Some(old), new)
             }
             _ => {
                 if partial {
-                    check_row(table, &plan.checks, &row, context)?;
+                    check_row(table, &plan.checks, None, &row, context)?;
                 }
                 (key, None, row)
             }

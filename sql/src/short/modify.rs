@@ -70,7 +70,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
         for (column, expr) in &plan.assignments {
             new[*column] = eval(expr, &old, context)?;
         }
-        check_row(table, &plan.checks, &new, context)?;
+        check_row(table, &plan.checks, Some(&old), &new, context)?;
         if let Some(exprs) = &plan.returning {
             returned.push(project(exprs, &new, context)?);
         }

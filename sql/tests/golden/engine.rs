@@ -215,6 +215,9 @@ impl Transaction for MapTxn {
             self.buffer.iter().map(|m| (m.key.clone(), m.value.clone())).collect();
         let kind = format!("{mode:?}").to_lowercase();
         let mut map = self.engine.map();
+        if map.faults.front() == Some(&Fault::Gone) {
+            return Err(ClientError::Unavailable("nobody answers".into()));
+        }
         if map.wounds > 0 {
             map.wounds -= 1;
             self.ended = true;
