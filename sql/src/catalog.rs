@@ -142,6 +142,11 @@ impl Column {
     pub fn new(id: u32, name: impl Into<String>, ty: DataType) -> Column {
         Column { id, name: name.into(), ty, modifier: None, not_null: false, default: None, missing: None }
     }
+
+    /// Whether what is missing in rows is a value of it.
+    fn is_sound(&self) -> bool {
+        self.missing.as_ref().is_none_or(|missing| missing.datum().is_of(self.ty))
+    }
 }
 
 /// A column of a primary key.
@@ -233,11 +238,12 @@ impl Table {
         let table: Table = serde_json::from_slice(bytes).map_err(|err| bad(err.to_string()))?;
         let sound = !table.key.is_empty()
             && table.key.iter().all(|key| key.column < table.columns.len())
-            && table.indexes.iter().all(|index| index.is_sound(&table));
+            && table.indexes.iter().all(|index| index.is_sound(&table))
+            && table.columns.iter().chain(&table.hidden).all(Column::is_sound);
         if sound {
             Ok(table)
         } else {
-            Err(bad(format!("table \"{}\" has no primary key, or an index without columns", table.name)))
+            Err(bad(format!("table \"{}\" has no primary key, an index without columns, or a value of another type", table.name)))
         }
     }
 
