@@ -243,7 +243,10 @@ impl Table {
         if sound {
             Ok(table)
         } else {
-            Err(bad(format!("table \"{}\" has no primary key, an index without columns, or a value of another type", table.name)))
+            Err(bad(format!(
+                "table \"{}\" has no primary key, an index without columns, or a value of another type",
+                table.name
+            )))
         }
     }
 
