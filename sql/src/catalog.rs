@@ -28,6 +28,7 @@
 //! The rows of a dropped table stay where they are: reads at past timestamps still need them, and
 //! ids are never reused. A later issue removes them after the retention.
 
+pub mod constraint;
 mod index;
 mod view;
 
@@ -42,6 +43,7 @@ use crate::SqlError;
 use crate::jobs::Job;
 use crate::types::{DataType, TypeModifier};
 
+pub use constraint::{Check, CheckKind, CheckState, Missing};
 pub use index::{Index, IndexColumn, IndexState};
 pub use view::{View, ViewColumn};
 
@@ -145,6 +147,21 @@ pub struct Column {
     pub not_null: bool,
     /// The SQL text of its DEFAULT.
     pub default: Option<String>,
+    /// What it is in rows that do not say: those from before the column was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+impl Column {
+    /// One that may be NULL, and has no default.
+    pub fn new(id: u32, name: impl Into<String>, ty: DataType) -> Column {
+        Column { id, name: name.into(), ty, modifier: None, not_null: false, default: None, missing: None }
+    }
+
+    /// Whether what is missing in rows is a value of it.
+    fn is_sound(&self) -> bool {
+        self.missing.as_ref().is_none_or(|missing| missing.datum().is_of(self.ty))
+    }
 }
 
 /// A column of a primary key.
@@ -157,7 +174,7 @@ pub struct KeyColumn {
 }
 
 /// A table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Unique for ever.
     pub id: u32,
@@ -170,6 +187,24 @@ pub struct Table {
     /// Its secondary indexes, those that come and go too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Index>,
+    /// What its rows must be, beside their types: those that come and go too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    /// Columns that come or go: nobody sees them, and whoever rewrites a row keeps what it has of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<Column>,
+    /// No statement may use it until TRUNCATE is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+    /// The job that is changing it, step by step: nothing else may. 0 if there is none.
+    #[serde(default, skip_serializing_if = "constraint::is_none")]
+    pub changing: u64,
+    /// The last number given to a column or a check; 0 if they were numbered without a gap.
+    #[serde(default, skip_serializing_if = "constraint::is_zero")]
+    pub numbers: u32,
+    /// Comments, by what they are on: see [`constraint::comment_key`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub comments: BTreeMap<String, String>,
 }
 
 impl Table {
@@ -218,11 +253,15 @@ impl Table {
         let table: Table = serde_json::from_slice(bytes).map_err(|err| bad(err.to_string()))?;
         let sound = !table.key.is_empty()
             && table.key.iter().all(|key| key.column < table.columns.len())
-            && table.indexes.iter().all(|index| index.is_sound(&table));
+            && table.indexes.iter().all(|index| index.is_sound(&table))
+            && table.columns.iter().chain(&table.hidden).all(Column::is_sound);
         if sound {
             Ok(table)
         } else {
-            Err(bad(format!("table \"{}\" has no primary key, or an index without columns", table.name)))
+            Err(bad(format!(
+                "table \"{}\" has no primary key, an index without columns, or a value of another type",
+                table.name
+            )))
         }
     }
 

@@ -1,6 +1,13 @@
 //! CREATE TABLE, DROP TABLE, and where to split.
 
+pub(crate) mod alter;
+pub(crate) mod comment;
+pub(crate) mod constraint;
 pub(crate) mod index;
+mod rename;
+pub(crate) mod retype;
+pub(crate) mod steps;
+pub(crate) mod truncate;
 pub(crate) mod view;
 
 use std::sync::Arc;
@@ -48,7 +55,7 @@ pub(crate) fn describe(create: &ast::CreateTable) -> Result<Table, SqlError> {
     if create.columns.len() > TABLE_COLUMNS_MAX {
         return Err(SqlError::new("54011", format!("tables can have at most {TABLE_COLUMNS_MAX} columns")));
     }
-    let mut table = Table { id: 0, name, columns: Vec::new(), key: Vec::new(), indexes: Vec::new() };
+    let mut table = Table { name, ..Table::default() };
     for column in &create.columns {
         add_column(&mut table, column)?;
     }
@@ -64,11 +71,13 @@ pub(crate) fn describe(create: &ast::CreateTable) -> Result<Table, SqlError> {
             ast::TableConstraint::PrimaryKey(key) => primary_key(&mut table, key)?,
             ast::TableConstraint::Unique(unique) => index::constraint(&mut table, unique, None)?,
             ast::TableConstraint::ForeignKey(_) => return Err(SqlError::unsupported("FOREIGN KEY")),
-            ast::TableConstraint::Check(_) => return Err(SqlError::unsupported("CHECK")),
+            // Once all columns are known.
+            ast::TableConstraint::Check(_) => {}
             _ => return Err(SqlError::unsupported("a constraint of this CREATE TABLE")),
         }
     }
     index::drop_redundant(&mut table);
+    constraint::of_create(&mut table, create)?;
     if table.key.is_empty() {
         return Err(SqlError::new("42P16", format!("table \"{}\" has no primary key", table.name))
             .hint("Add PRIMARY KEY (..)."));
@@ -83,7 +92,7 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
     }
     let index = table.columns.len();
     let (ty, modifier) = type_of(&column.data_type)?;
-    let mut result = Column { id: index as u32 + 1, name: name.clone(), ty, modifier, not_null: false, default: None };
+    let mut result = Column { modifier, ..Column::new(table.next_number(), name.clone(), ty) };
     let mut is_key = false;
     let mut null = false;
     for option in &column.options {
@@ -107,8 +116,7 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
                 result.default = Some(expr.to_string());
             }
             // Once all columns are known.
-            ast::ColumnOption::Unique(_) => {}
-            ast::ColumnOption::Check(_) => return Err(SqlError::unsupported("CHECK")),
+            ast::ColumnOption::Unique(_) | ast::ColumnOption::Check(_) => {}
             ast::ColumnOption::ForeignKey(_) => return Err(SqlError::unsupported("REFERENCES")),
             ast::ColumnOption::Generated { .. } => return Err(SqlError::unsupported("GENERATED")),
             other => return Err(SqlError::unsupported(format!("the column option {other}"))),

@@ -6,7 +6,7 @@
 use truetime::{Guarantee, Timestamp};
 use txn::{LockMode, Mutation, Priority};
 
-use super::{Job, JobError, JobKind, JobStatus, backfill};
+use super::{Job, JobError, JobKind, JobStatus, alter, backfill};
 use crate::SqlError;
 use crate::catalog::{self, CATALOG_LEASE_NS, Index, IndexState, Table};
 use crate::ddl::{lock, point, set, stored_number};
@@ -22,6 +22,8 @@ pub(super) enum Step {
     Wait(Timestamp),
     /// The index is to be compared with its table.
     Validate(Box<Table>, Box<Index>),
+    /// All rows of the table are to be looked at.
+    Look(Box<Table>, Box<Job>),
     /// The rows cannot be what the index wants them to be: it was said so in the row.
     Ended(Box<Job>),
     /// Somebody else does it.
@@ -65,7 +67,7 @@ pub(super) async fn step<E: Engine>(db: &Database<E>, id: u64, owner: &str, rows
 impl Job {
     /// From now on what was done is undone; false if it is so already.
     pub(super) fn fail(&mut self, err: &SqlError) -> bool {
-        let runs = self.status == JobStatus::Running;
+        let runs = self.status == JobStatus::Running && (self.is_undoable() || !self.is_of_tables());
         if runs {
             self.status = JobStatus::RollingBack;
             self.error = Some(JobError::of(err));
@@ -137,6 +139,9 @@ async fn work<E: Engine>(
         Ok(job) => job,
         Err(step) => return Ok((step, false)),
     };
+    if job.is_of_tables() {
+        return alter::work(db, txn, job, hasty).await;
+    }
     let results = txn.read(vec![point(catalog::table_key(&job.table))], LockMode::Shared).await?;
     let table = results.first().and_then(|result| result.rows.first()).map(|row| Table::from_bytes(&row.value));
     let table = table.transpose()?.filter(|table| table.id == job.table_id);
@@ -161,11 +166,14 @@ async fn work<E: Engine>(
         txn.write(vec![set(catalog::job_key(id), job.to_bytes())])?;
         return Ok((Step::Did(job), true));
     };
-    if !engine.now().after(wait) && !hasty {
+    // What has surely passed has, though a later look at a clock with a larger epsilon may not show it.
+    let passed = engine.now().after(wait);
+    if !passed && !hasty {
         return Ok((Step::Wait(wait), false));
     }
     let next = match (job.status, job.kind, index.state) {
         (JobStatus::Done | JobStatus::Failed, ..) => unreachable!("a job that has ended is not worked on"),
+        (_, JobKind::AlterTable | JobKind::Truncate, _) => unreachable!("done above"),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::DeleteOnly) => Some(IndexState::WriteOnly),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::WriteOnly) if !job.backfilled => {
             backfill::chunk(db, txn, &mut job, &table, &index, rows_max).await?;
@@ -186,18 +194,17 @@ async fn work<E: Engine>(
             None
         }
     };
-    transition(db, txn, &mut job, (wait, index.state), next, hasty).await?;
+    transition(txn, &mut job, index.state, next, passed || hasty).await?;
     Ok((if job.has_ended() { Step::Ended(job) } else { Step::Did(job) }, true))
 }
 
-/// The next state of an index: `None` is its end.
-async fn transition<E: Engine>(
-    db: &Database<E>,
-    txn: &mut E::Txn,
+/// The next state of an index: `None` is its end. Only after the wait for the last step.
+async fn transition<T: Transaction>(
+    txn: &mut T,
     job: &mut Job,
-    (wait, from): (Timestamp, IndexState),
+    from: IndexState,
     next: Option<IndexState>,
-    hasty: bool,
+    waited: bool,
 ) -> Result<(), Failure> {
     let rows = lock(txn, vec![catalog::version_key(), catalog::table_key(&job.table)]).await?;
     let Some(Some(bytes)) = rows.get(1) else { panic!("job {}: its table's row is locked, and gone", job.id) };
@@ -211,12 +218,13 @@ async fn transition<E: Engine>(
         Some(next) => (state as i8 - next as i8).abs() <= 1,
     };
     assert!(distance, "job {}: from {} to {next:?} is more than a step", job.id, state.name());
-    assert!(hasty || db.engine().now().after(wait), "job {}: a step before the wait for the last one is over", job.id);
+    assert!(waited && job.wait_until.is_some(), "job {}: a step before the wait for the last one is over", job.id);
     let mut writes = Vec::new();
     match next {
         Some(next) => table.indexes[at].state = next,
         None => {
             let index = table.indexes.remove(at);
+            catalog::constraint::forget_index(&mut table, index.id);
             writes.push(Mutation { key: catalog::index_key(&index.name), value: None });
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
+use super::check::Checks;
 use super::index::Maintained;
 use super::{
     Arbiter, Conflict, DeletePlan, InsertPlan, Plan, UpdatePlan, find_table, index, index_hint, projection, scan,
@@ -243,7 +244,8 @@ pub(super) fn finish(
     };
     let scope = table_scope(&table, &alias);
     let (returning, columns) = returning(&insert.returning, &scope, &alias, params)?;
-    Ok((InsertPlan { table, rows, source: None, conflict, arbiter, indexes, returning, upsert }, columns))
+    let checks = Checks::of(&table)?;
+    Ok((InsertPlan { table, rows, source: None, conflict, arbiter, indexes, checks, returning, upsert }, columns))
 }
 
 pub(super) fn insert(
@@ -415,7 +417,8 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    Ok((Plan::Update(UpdatePlan { scan, source: None, assignments, returning, indexes }), columns, Some(table)))
+    let checks = Checks::of(&table)?;
+    Ok((Plan::Update(UpdatePlan { scan, source: None, assignments, returning, indexes, checks }), columns, Some(table)))
 }
 
 pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {

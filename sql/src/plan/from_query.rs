@@ -14,6 +14,7 @@ use std::sync::Arc;
 use sqlparser::ast;
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 
+use super::check::Checks;
 use super::{Access, DeletePlan, InsertPlan, Plan, Planned, Scan, UpdatePlan, dml, index, single_table, table_scope};
 use crate::SqlError;
 use crate::catalog::{Catalog, Table};
@@ -34,6 +35,9 @@ pub(super) fn insert(
     let Some(source) = &insert.source else { return Err(SqlError::unsupported("this form of INSERT")) };
     let select = Statement::Select { query: source.clone(), as_of: None };
     let source = super::plan_with(&select, catalog, queries, params)?;
+    if source.system.is_some() {
+        return Err(SqlError::unsupported("INSERT of the rows of a system table"));
+    }
     if source.plan.writes() {
         return Err(SqlError::unsupported("FOR UPDATE in INSERT .. SELECT"));
     }
@@ -226,7 +230,8 @@ pub(super) fn update(
     let indexes = index::maintained(&table, catalog.sabotage)?;
     let tables = query.tables().to_vec();
     let source = Some(Box::new(Plan::Query(Box::new(query))));
-    let plan = Plan::Update(UpdatePlan { scan: scan_of(&table), source, assignments: list, returning, indexes });
+    let (scan, checks) = (scan_of(&table), Checks::of(&table)?);
+    let plan = Plan::Update(UpdatePlan { scan, source, assignments: list, returning, indexes, checks });
     Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system: None })
 }
 

@@ -5,6 +5,7 @@
 //! that path does not serve goes to [`crate::select`].
 
 pub mod access;
+pub mod check;
 mod dml;
 mod from_query;
 pub mod index;
@@ -29,6 +30,7 @@ use crate::sink::ColumnInfo;
 use crate::system::{self, SystemTable};
 use crate::types::{DataType, TypeModifier};
 use access::Access;
+use check::Checks;
 use index::{HINT, IndexUse, Maintained, Wishes};
 
 /// A planned statement.
@@ -175,6 +177,8 @@ pub struct InsertPlan {
     pub arbiter: Arbiter,
     /// What else is to be written.
     pub indexes: Vec<Maintained>,
+    /// What its rows must be.
+    pub checks: Checks,
     /// RETURNING.
     pub returning: Option<Vec<Expr>>,
     /// For the command's tag and EXPLAIN.
@@ -194,6 +198,8 @@ pub struct UpdatePlan {
     pub returning: Option<Vec<Expr>>,
     /// What else is to be written.
     pub indexes: Vec<Maintained>,
+    /// What its rows must be.
+    pub checks: Checks,
 }
 
 /// A DELETE.

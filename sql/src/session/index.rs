@@ -77,13 +77,18 @@ impl<E: Engine> Session<E> {
         for name in names {
             let catalog = self.db.load_strong().await?;
             let statement = format!("DROP INDEX {name}");
-            let begun = index::drop(&self.db, &catalog, name, if_exists, &statement).await?;
+            let begun = index::drop(&self.db, &catalog, name, if_exists, false, &statement).await?;
             done = self.run_job("DROP INDEX", begun, sink).await?;
         }
         Ok(done)
     }
 
-    async fn run_job<S: Sink>(&mut self, what: &str, begun: Begun, sink: &mut S) -> Result<Completion, SqlError> {
+    pub(super) async fn run_job<S: Sink>(
+        &mut self,
+        what: &str,
+        begun: Begun,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
         let mut done = tag(what);
         let (job, info): (Box<Job>, CommitInfo) = match begun {
             Begun::Job(job, info) => (job, info),

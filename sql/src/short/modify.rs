@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use txn::client::ClientError;
 use txn::types::TXN_BYTES_MAX;
-use txn::{Key, LockMode, Mutation, Value};
+use txn::{AbortReason, Key, LockMode, Mutation, Value};
 
+use super::check::check_row;
 use super::index::{self, Owners};
-use super::insert::{check_nulls, duplicate_key, read_keys};
+use super::insert::{duplicate_key, read_keys};
 use super::scan::{Pages, RowScanner};
 use super::{Counts, Failure, Output, Reader, found, project};
 use crate::SqlError;
@@ -19,7 +21,20 @@ use crate::row;
 use crate::sink::Sink;
 use crate::types::Datum;
 
-type Target = (Key, Vec<Datum>);
+/// A row to be changed.
+struct Target {
+    key: Key,
+    /// As it is stored: its columns, then those that are hidden.
+    row: Vec<Datum>,
+    /// What expressions see: the row and what a query found beside it. None if that is the row alone.
+    found: Option<Vec<Datum>>,
+}
+
+impl Target {
+    fn seen(&self) -> &[Datum] {
+        self.found.as_deref().unwrap_or(&self.row)
+    }
+}
 
 async fn targets<E: Engine, S: Sink>(
     scan: &Scan,
@@ -28,17 +43,7 @@ async fn targets<E: Engine, S: Sink>(
     reader: &mut Reader<'_, E>,
 ) -> Result<(Vec<Target>, Counts), Failure> {
     if let Some(source) = source {
-        // A row that was found several times is changed once, as the first time says.
-        let (rows, counts) = found::<E, S>(source, context, reader).await?;
-        let mut seen = BTreeSet::new();
-        let mut targets = Vec::with_capacity(rows.len());
-        for row in rows {
-            let key: Key = row::encode_key(&scan.table, &row)?.into();
-            if seen.insert(key.clone()) {
-                targets.push((key, row));
-            }
-        }
-        return Ok((targets, Counts { rows: 0, ..counts }));
+        return from_query::<E, S>(scan, source, context, reader).await;
     }
     let mut scanner = RowScanner::new(scan, context, Pages::Full, LockMode::Exclusive)?;
     let mut targets = Vec::new();
@@ -52,10 +57,36 @@ async fn targets<E: Engine, S: Sink>(
                     .hint("Change them in parts, by ranges of the primary key.")
                     .into());
             }
-            targets.push((found.key, found.row));
+            targets.push(Target { key: found.key, row: found.row, found: None });
         }
     }
     Ok((targets, Counts { rows: 0, scanned: scanner.scanned, bytes: scanner.bytes }))
+}
+
+/// The rows that a query finds. They are locked by then; what is written back is what is stored, and not what
+/// came out of the query, which knows no hidden columns and is not careful with the form of a number.
+async fn from_query<E: Engine, S: Sink>(
+    scan: &Scan,
+    source: &Plan,
+    context: &EvalContext<'_>,
+    reader: &mut Reader<'_, E>,
+) -> Result<(Vec<Target>, Counts), Failure> {
+    let (rows, counts) = found::<E, S>(source, context, reader).await?;
+    let mut first: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
+    for row in rows {
+        // A row that was found several times is changed once, as the first time says.
+        first.entry(row::encode_key(&scan.table, &row)?.into()).or_insert(row);
+    }
+    let mut stored = read_keys(first.keys().cloned(), reader).await?;
+    let width = scan.table.columns.len();
+    let mut targets = Vec::with_capacity(first.len());
+    for (key, mut found) in first {
+        let value = stored.remove(&key).ok_or_else(|| ClientError::aborted(AbortReason::LocksLost))?;
+        let row = row::decode_row(&scan.table, &key, &value)?;
+        found[..width].clone_from_slice(&row[..width]);
+        targets.push(Target { key, row, found: Some(found) });
+    }
+    Ok((targets, Counts { rows: 0, ..counts }))
 }
 
 /// A row that changes, and where to.
@@ -78,14 +109,23 @@ pub(super) async fn update<E: Engine, S: Sink>(
     let mut changes = Vec::with_capacity(targets.len());
     let mut returned = Vec::new();
     let count = targets.len() as u64;
-    for (old_key, old) in targets {
-        let mut new = old.clone();
+    for target in targets {
+        let mut new = target.row.clone();
         for (column, expr) in &plan.assignments {
-            new[*column] = eval(expr, &old, context)?;
+            new[*column] = eval(expr, target.seen(), context)?;
         }
-        check_nulls(table, &new)?;
+        check_row(table, &plan.checks, Some(&target.row), &new, context)?;
+        let Target { key: old_key, row: old, found } = target;
         if let Some(exprs) = &plan.returning {
-            returned.push(project(exprs, &new, context)?);
+            let shown = match found {
+                None => project(exprs, &new, context)?,
+                Some(mut found) => {
+                    let width = table.columns.len();
+                    found[..width].clone_from_slice(&new[..width]);
+                    project(exprs, &found, context)?
+                }
+            };
+            returned.push(shown);
         }
         let new_key: Key = if moves { row::encode_key(table, &new)?.into() } else { old_key.clone() };
         changes.push(Change { old_key, old, new_key, new });
@@ -163,7 +203,7 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     let mut mutations = Vec::with_capacity(targets.len());
     for known in &plan.indexes {
         let mut entries = Vec::with_capacity(targets.len());
-        for (key, row) in &targets {
+        for Target { key, row, .. } in &targets {
             entries.extend(known.entry(row)?.map(|entry| (key, entry)));
         }
         let doubtful = entries.iter().filter(|(_, entry)| known.may_be_of_another() && entry.is_unique);
@@ -175,11 +215,11 @@ pub(super) async fn delete<E: Engine, S: Sink>(
         mutations.extend(owned.map(|(_, entry)| Mutation { key: entry.key, value: None }));
     }
     let mut returned = Vec::new();
-    for (key, row) in targets {
+    for target in targets {
         if let Some(exprs) = &plan.returning {
-            returned.push(project(exprs, &row, context)?);
+            returned.push(project(exprs, target.seen(), context)?);
         }
-        mutations.push(Mutation { key, value: None });
+        mutations.push(Mutation { key: target.key, value: None });
     }
     reader.write(mutations)?;
     output.push(returned).await?;

@@ -17,6 +17,7 @@
 //! `recent_commits`) has the gateway's number in a column `node`.
 
 mod cluster;
+mod constraints;
 mod schema;
 mod statistics;
 
@@ -65,7 +66,7 @@ enum Source {
 
 /// All of them. The place of one is its id for as long as a plan lives.
 fn all() -> impl Iterator<Item = &'static SystemTable> {
-    schema::TABLES.iter().chain(cluster::TABLES)
+    schema::TABLES.iter().chain(cluster::TABLES).chain(constraints::TABLES)
 }
 
 /// A system table by its schema and name.
@@ -83,20 +84,12 @@ impl SystemTable {
     pub fn table(&self) -> Arc<Table> {
         let place =
             all().position(|table| std::ptr::eq(table, self)).expect("there is no other than those of the list");
-        let column = |(at, (name, ty)): (usize, &(&str, DataType))| Column {
-            id: at as u32 + 1,
-            name: name.to_string(),
-            ty: *ty,
-            modifier: None,
-            not_null: false,
-            default: None,
-        };
+        let column = |(at, (name, ty)): (usize, &(&str, DataType))| Column::new(at as u32 + 1, *name, *ty);
         Arc::new(Table {
             id: IDS_FROM + place as u32,
             name: self.name.into(),
             columns: self.columns.iter().enumerate().map(column).collect(),
-            key: Vec::new(),
-            indexes: Vec::new(),
+            ..Table::default()
         })
     }
 

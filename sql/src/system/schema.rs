@@ -2,10 +2,11 @@
 //! PostgreSQL present them. Views that would have no rows, because Meridian has nothing of the kind,
 //! are there and empty: tools ask for them all the same.
 
+use super::constraints::{check_constraints, constraint_column_usage, key_column_usage, table_constraints};
 use super::{SCHEMAS, Source, SystemTable, all};
-use crate::catalog::{Catalog, Table, View};
+use crate::catalog::{Catalog, Column, View};
 use crate::types::DataType::{self, Int, Text};
-use crate::types::Datum;
+use crate::types::{Datum, TypeModifier};
 
 /// The only database.
 const DATABASE: &str = "meridian";
@@ -148,7 +149,7 @@ pub(super) static TABLES: &[SystemTable] = &[
     table(
         "check_constraints",
         &[("constraint_catalog", Text), ("constraint_schema", Text), ("constraint_name", Text), ("check_clause", Text)],
-        nothing,
+        check_constraints,
     ),
     table(
         "views",
@@ -234,16 +235,16 @@ pub(super) static TABLES: &[SystemTable] = &[
     table("information_schema_catalog_name", &[("catalog_name", Text)], |_| vec![vec![text(DATABASE)]]),
 ];
 
-fn text(value: &str) -> Datum {
+pub(super) fn text(value: &str) -> Datum {
     Datum::Text(value.into())
 }
 
-fn yes(on: bool) -> Datum {
+pub(super) fn yes(on: bool) -> Datum {
     text(if on { "YES" } else { "NO" })
 }
 
 /// Catalog and schema of what users make, and a name.
-fn public(name: &str) -> [Datum; 3] {
+pub(super) fn public(name: &str) -> [Datum; 3] {
     [text(DATABASE), text(PUBLIC), text(name)]
 }
 
@@ -305,17 +306,23 @@ fn describe(ty: DataType) -> Described {
     Described { name, udt, precision, radix, scale, fraction, octets }
 }
 
-fn column(
-    schema: &str,
-    table: &str,
-    at: usize,
-    name: &str,
-    ty: DataType,
-    own: Option<(&Option<String>, bool)>,
-) -> Vec<Datum> {
+fn column(schema: &str, table: &str, at: usize, name: &str, ty: DataType, own: Option<&Column>) -> Vec<Datum> {
     let int = |n: Option<i64>| n.map_or(Datum::Null, Datum::Int);
     let Described { name: data_type, udt, precision, radix, scale, fraction, octets } = describe(ty);
-    let (default, nullable) = own.map_or((None, true), |(default, not_null)| (default.as_deref(), !not_null));
+    let (default, nullable) = own.map_or((None, true), |column| (column.default.as_deref(), !column.not_null));
+    let (mut name_of_type, mut udt, mut length) = (data_type, udt, None);
+    let (mut precision, mut radix, mut scale, mut fraction) = (precision, radix, scale, fraction);
+    match own.and_then(|column| column.modifier) {
+        Some(TypeModifier::Varchar(most)) => {
+            (name_of_type, udt, length) = ("character varying", "varchar", most.map(i64::from));
+        }
+        Some(TypeModifier::Char(characters)) => (udt, length) = ("bpchar", Some(i64::from(characters))),
+        Some(TypeModifier::Numeric { precision: digits, scale: after }) => {
+            (precision, radix, scale) = (Some(i64::from(digits)), Some(10), Some(i64::from(after)));
+        }
+        Some(TypeModifier::Precision(digits)) => fraction = Some(i64::from(digits)),
+        None => {}
+    }
     vec![
         text(DATABASE),
         text(schema),
@@ -324,8 +331,8 @@ fn column(
         Datum::Int(at as i64 + 1),
         default.map_or(Datum::Null, text),
         yes(nullable),
-        text(data_type),
-        Datum::Null,
+        text(name_of_type),
+        int(length),
         int(octets),
         int(precision),
         int(radix),
@@ -348,7 +355,7 @@ fn columns(catalog: &Catalog) -> Vec<Vec<Datum>> {
     let mut rows = Vec::new();
     for table in catalog.tables.values() {
         for (at, c) in table.columns.iter().enumerate() {
-            rows.push(column(PUBLIC, &table.name, at, &c.name, c.ty, Some((&c.default, c.not_null))));
+            rows.push(column(PUBLIC, &table.name, at, &c.name, c.ty, Some(c)));
         }
     }
     for view in catalog.views.values() {
@@ -360,49 +367,6 @@ fn columns(catalog: &Catalog) -> Vec<Vec<Datum>> {
         rows.extend(own.map(|(at, (name, ty))| column(table.schema, table.name, at, name, *ty, None)));
     }
     rows
-}
-
-/// The name of a table's primary key, as in the errors about it.
-fn key_name(table: &Table) -> String {
-    format!("{}_pkey", table.name)
-}
-
-fn table_constraints(catalog: &Catalog) -> Vec<Vec<Datum>> {
-    let row = |table: &Table| {
-        let mut row = Vec::from(public(&key_name(table)));
-        row.extend(public(&table.name));
-        row.extend([text("PRIMARY KEY"), yes(false), yes(false), yes(true), Datum::Null]);
-        row
-    };
-    catalog.tables.values().map(|table| row(table)).collect()
-}
-
-/// The columns of all primary keys: table, column, position from 0.
-fn key_columns(catalog: &Catalog) -> impl Iterator<Item = (&Table, &str, usize)> {
-    catalog.tables.values().flat_map(|table| {
-        let parts = table.key.iter().enumerate();
-        parts.map(move |(at, part)| (&**table, table.columns[part.column].name.as_str(), at))
-    })
-}
-
-fn key_column_usage(catalog: &Catalog) -> Vec<Vec<Datum>> {
-    let row = |(table, column, at): (&Table, &str, usize)| {
-        let mut row = Vec::from(public(&key_name(table)));
-        row.extend(public(&table.name));
-        row.extend([text(column), Datum::Int(at as i64 + 1), Datum::Null]);
-        row
-    };
-    key_columns(catalog).map(row).collect()
-}
-
-fn constraint_column_usage(catalog: &Catalog) -> Vec<Vec<Datum>> {
-    let row = |(table, column, _): (&Table, &str, usize)| {
-        let mut row = Vec::from(public(&table.name));
-        row.push(text(column));
-        row.extend(public(&key_name(table)));
-        row
-    };
-    key_columns(catalog).map(row).collect()
 }
 
 fn collations(_: &Catalog) -> Vec<Vec<Datum>> {
