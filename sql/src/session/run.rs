@@ -209,7 +209,7 @@ impl<E: Engine> Session<E> {
         let mut waited_ns = 0;
         loop {
             let (planned, valid_until) = self.plan_once(cached).await?;
-            let Some(table) = planned.table.as_ref().filter(|table| table.closed) else {
+            let Some(table) = planned.tables.iter().find(|table| table.closed) else {
                 return Ok((planned, valid_until));
             };
             if self.read_time(&cached.statement)?.is_some() {
