@@ -9,6 +9,7 @@
 //!   00 "table/" NAME     a table's descriptor         {"id":16,"name":"accounts",...}
 //!   00 "index/" NAME     an index's table             accounts
 //!   00 "job/" NUMBER     a schema change under way    see `jobs`
+//!   00 "sequence/" NAME  a sequence                   see `catalog/sequence.rs`
 //! ```
 //!
 //! A schema change is an ordinary transaction that writes `version`, so the commit timestamp of
@@ -27,7 +28,10 @@
 //! The rows of a dropped table stay where they are: reads at past timestamps still need them, and
 //! ids are never reused. A later issue removes them after the retention.
 
+mod foreign;
+mod generated;
 mod index;
+pub mod sequence;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +44,10 @@ use crate::SqlError;
 use crate::jobs::Job;
 use crate::types::{DataType, TypeModifier};
 
+pub use foreign::{Action, Foreign, ForeignKey, Way};
+pub use generated::{Generated, HIDDEN_KEY};
 pub use index::{Index, IndexColumn, IndexState};
+pub use sequence::Sequence;
 
 /// How long after it was read a cached catalog may be used, in nanoseconds.
 pub const CATALOG_LEASE_NS: i64 = 2_000_000_000;
@@ -92,6 +99,13 @@ pub fn index_key(name: &str) -> Key {
     key.into()
 }
 
+/// The key of a sequence's descriptor.
+pub fn sequence_key(name: &str) -> Key {
+    let mut key = b"\0sequence/".to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
 /// The key of a schema change's row: in the order of their numbers.
 pub fn job_key(id: u64) -> Key {
     format!("\0job/{id:020}").into_bytes().into()
@@ -130,6 +144,9 @@ pub struct Column {
     pub not_null: bool,
     /// The SQL text of its DEFAULT.
     pub default: Option<String>,
+    /// Where its values come from, if not from the client alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<Generated>,
 }
 
 /// A column of a primary key.
@@ -155,6 +172,9 @@ pub struct Table {
     /// Its secondary indexes, those that come and go too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Index>,
+    /// Its foreign keys, and those that refer to it.
+    #[serde(default, skip_serializing_if = "Foreign::is_empty")]
+    pub foreign: Foreign,
 }
 
 impl Table {
@@ -203,11 +223,15 @@ impl Table {
         let table: Table = serde_json::from_slice(bytes).map_err(|err| bad(err.to_string()))?;
         let sound = !table.key.is_empty()
             && table.key.iter().all(|key| key.column < table.columns.len())
-            && table.indexes.iter().all(|index| index.is_sound(&table));
+            && table.indexes.iter().all(|index| index.is_sound(&table))
+            && table.foreign.is_sound(&table);
         if sound {
             Ok(table)
         } else {
-            Err(bad(format!("table \"{}\" has no primary key, or an index without columns", table.name)))
+            Err(bad(format!(
+                "table \"{}\" has no primary key, or an index or a constraint without columns",
+                table.name
+            )))
         }
     }
 
@@ -230,6 +254,10 @@ pub struct Catalog {
     pub changed_at: Timestamp,
     /// By name.
     pub tables: BTreeMap<String, Arc<Table>>,
+    /// Those that nobody can use yet, by name: see `catalog/foreign.rs`.
+    pub making: BTreeMap<String, Arc<Table>>,
+    /// By name.
+    pub sequences: BTreeMap<String, Arc<Sequence>>,
     /// Schema changes under way, and the last ones that have ended, by number.
     pub jobs: BTreeMap<u64, Arc<Job>>,
     /// What is broken on purpose.
@@ -246,7 +274,11 @@ impl Catalog {
                 catalog.changed_at = row.commit_ts;
             } else if row.key.starts_with(b"\0table/") {
                 let table = Table::from_bytes(&row.value)?;
-                catalog.tables.insert(table.name.clone(), Arc::new(table));
+                let tables = if table.foreign.making { &mut catalog.making } else { &mut catalog.tables };
+                tables.insert(table.name.clone(), Arc::new(table));
+            } else if row.key.starts_with(b"\0sequence/") {
+                let sequence = Sequence::from_bytes(&row.value)?;
+                catalog.sequences.insert(sequence.name.clone(), Arc::new(sequence));
             } else if row.key.starts_with(b"\0job/") {
                 let job = Job::from_bytes(&row.value)?;
                 catalog.jobs.insert(job.id, Arc::new(job));

@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod parse;
 pub mod plan;
 pub mod row;
+pub mod sequence;
 pub mod session;
 pub mod settings;
 mod short;

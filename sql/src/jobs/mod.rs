@@ -33,6 +33,7 @@
 //! 6. A job that has ended stays for a while, to be seen by `SHOW JOBS`.
 
 pub(crate) mod backfill;
+mod foreign;
 mod run;
 mod step;
 
@@ -41,7 +42,7 @@ use truetime::Timestamp;
 use txn::{Mutation, TxnId};
 
 use crate::SqlError;
-use crate::catalog::{self, Catalog, Index, Table};
+use crate::catalog::{self, Catalog, Index, IndexState, Table};
 use crate::engine::Engine;
 use crate::session::Database;
 
@@ -70,6 +71,8 @@ impl Default for JobOptions {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobKind {
+    /// CREATE TABLE of a table that refers to another one.
+    CreateTable,
     /// CREATE INDEX.
     CreateIndex,
     /// DROP INDEX.
@@ -213,6 +216,28 @@ impl Job {
             error: None,
             created: now.latest.as_nanos(),
         }
+    }
+
+    /// A new one that is about a table and none of its indexes.
+    pub(crate) fn of_table<E: Engine>(
+        db: &Database<E>,
+        id: u64,
+        kind: JobKind,
+        table: &Table,
+        statement: &str,
+        owner: TxnId,
+    ) -> Job {
+        let none = Index {
+            id: 0,
+            name: String::new(),
+            unique: false,
+            constraint: false,
+            columns: Vec::new(),
+            storing: Vec::new(),
+            predicate: None,
+            state: IndexState::Public,
+        };
+        Job::new(db, id, kind, table, &none, statement, owner)
     }
 
     /// Whether nothing is left to be done.

@@ -192,6 +192,11 @@ pub(crate) async fn cancel<E: Engine>(engine: &E, id: u64) -> Result<(), SqlErro
             if job.has_ended() {
                 return Err(SqlError::new("55000", format!("job {id} has ended")).into());
             }
+            if job.kind == JobKind::CreateTable {
+                return Err(SqlError::new("55000", format!("job {id} creates a table and cannot be canceled"))
+                    .hint("DROP TABLE ends it.")
+                    .into());
+            }
             if job.kind == JobKind::DropIndex {
                 return Err(SqlError::new("55000", format!("job {id} drops an index and cannot be canceled")).into());
             }

@@ -6,7 +6,7 @@
 use truetime::{Guarantee, Timestamp};
 use txn::{LockMode, Mutation, Priority};
 
-use super::{Job, JobError, JobKind, JobStatus, backfill};
+use super::{Job, JobError, JobKind, JobStatus, backfill, foreign};
 use crate::SqlError;
 use crate::catalog::{self, CATALOG_LEASE_NS, Index, IndexState, Table};
 use crate::ddl::{lock, point, set, stored_number};
@@ -137,6 +137,9 @@ async fn work<E: Engine>(
         Ok(job) => job,
         Err(step) => return Ok((step, false)),
     };
+    if job.kind == JobKind::CreateTable {
+        return foreign::step(db, txn, job).await;
+    }
     let results = txn.read(vec![point(catalog::table_key(&job.table))], LockMode::Shared).await?;
     let table = results.first().and_then(|result| result.rows.first()).map(|row| Table::from_bytes(&row.value));
     let table = table.transpose()?.filter(|table| table.id == job.table_id);
@@ -168,6 +171,7 @@ async fn work<E: Engine>(
     }
     let next = match (job.status, job.kind, index.state) {
         (JobStatus::Done | JobStatus::Failed, ..) => unreachable!("a job that has ended is not worked on"),
+        (_, JobKind::CreateTable, _) => unreachable!("a table has steps of its own"),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::DeleteOnly) => Some(IndexState::WriteOnly),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::WriteOnly) if !job.backfilled => {
             backfill::chunk(db, txn, &mut job, &table, &index, rows_max).await?;

@@ -13,6 +13,7 @@ mod cursor;
 mod depth;
 mod fingerprint;
 mod index;
+mod sequence;
 mod session;
 mod time;
 
@@ -25,10 +26,13 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::SqlError;
+use crate::plan::generated::Overriding;
 use crate::types::DataType;
 use cursor::Cursor;
 use depth::{check_depth, too_complex};
 use fingerprint::Fingerprint;
+pub(crate) use sequence::parse_options;
+pub use sequence::{SequenceOptions, SequenceStatement};
 pub use time::TimeExpr;
 
 /// The longest text of one request, in bytes.
@@ -49,6 +53,8 @@ pub enum Statement {
         insert: Box<ast::Insert>,
         /// Whether it said UPSERT.
         upsert: bool,
+        /// OVERRIDING SYSTEM VALUE.
+        overriding: Overriding,
     },
     /// UPDATE.
     Update(Box<ast::Update>),
@@ -62,7 +68,11 @@ pub enum Statement {
         if_exists: bool,
         /// Which.
         names: Vec<String>,
+        /// CASCADE.
+        cascade: bool,
     },
+    /// CREATE, ALTER, DROP SEQUENCE.
+    Sequence(Box<SequenceStatement>),
     /// CREATE INDEX.
     CreateIndex(Box<ast::CreateIndex>),
     /// DROP INDEX.
@@ -302,6 +312,14 @@ pub fn parse_all(sql: &str) -> Result<Vec<Parsed>, SqlError> {
     Ok(statements)
 }
 
+/// The tokens of a text, without blanks.
+fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|err| SqlError::syntax(lower_first(&err.message)))?;
+    Ok(tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF)).collect())
+}
+
 /// Parses the text of one expression, such as a column's default.
 pub fn parse_expr(text: &str) -> Result<ast::Expr, SqlError> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
@@ -318,6 +336,9 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     if let Some(statement) = index::parse(&mut cursor)? {
         return Ok(statement);
     }
+    if let Some(statement) = sequence::parse(&mut cursor)? {
+        return Ok(statement);
+    }
     if let Some(statement) = command::parse(&mut cursor)? {
         return Ok(statement);
     }
@@ -327,6 +348,8 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     index::storing(&mut tokens);
     index::hints(&mut tokens);
     cut_key_locks(&mut tokens);
+    let overriding = sequence::cut_overriding(&mut tokens);
+    sequence::order_options(&mut tokens);
     if matches!(&tokens[0].token, Token::Word(word) if word.quote_style.is_none() && word.keyword == Keyword::TABLE) {
         // TABLE t is SELECT * FROM t.
         let span = tokens[0].span;
@@ -346,7 +369,7 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     }
     let statement = match statement {
         ast::Statement::Query(query) => return Ok(Statement::Select { query, as_of }),
-        ast::Statement::Insert(insert) => Statement::Insert { insert: Box::new(insert), upsert },
+        ast::Statement::Insert(insert) => Statement::Insert { insert: Box::new(insert), upsert, overriding },
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
@@ -368,14 +391,14 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
             object_type: ast::ObjectType::Table,
             if_exists,
             names,
-            cascade: _,
+            cascade,
             restrict: _,
             purge: false,
             temporary: false,
             table: None,
         } => {
-            // Nothing depends on a table yet, so CASCADE and RESTRICT mean the same.
-            Statement::DropTable { if_exists, names: names.iter().map(object_name).collect::<Result<_, _>>()? }
+            let names = names.iter().map(object_name).collect::<Result<_, _>>()?;
+            Statement::DropTable { if_exists, names, cascade }
         }
         other => {
             let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();

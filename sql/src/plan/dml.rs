@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
+use super::foreign::{self, Writes};
+use super::generated::{Overriding, computed, default_value, may_insert, may_update};
 use super::index::Maintained;
 use super::{
     Arbiter, Conflict, DeletePlan, InsertPlan, Plan, UpdatePlan, find_table, index, index_hint, projection, scan,
@@ -12,9 +14,8 @@ use super::{
 use crate::SqlError;
 use crate::catalog::{Catalog, IndexState, Table};
 use crate::expr::{Binder, Expr, Params, Scope};
-use crate::parse::{self, ident};
+use crate::parse::ident;
 use crate::sink::ColumnInfo;
-use crate::types::Datum;
 
 type Planned = (Plan, Vec<ColumnInfo>, Option<Arc<Table>>);
 
@@ -28,20 +29,6 @@ fn single_name(name: &ast::ObjectName) -> Result<String, SqlError> {
     match name.0.as_slice() {
         [ast::ObjectNamePart::Identifier(name)] => Ok(ident(name)),
         _ => Err(SqlError::unsupported(format!("the column name {name}"))),
-    }
-}
-
-/// A column's DEFAULT, or NULL.
-fn default_value(table: &Table, index: usize, params: &mut Params) -> Result<Expr, SqlError> {
-    let column = &table.columns[index];
-    match &column.default {
-        None => Ok(Expr::Const(Datum::Null)),
-        Some(text) => {
-            let scope = Scope::default();
-            let mut binder = Binder { scope: &scope, params: &mut *params, aggregates: None, clause: "DEFAULT" };
-            let bound = binder.bind(&parse::parse_expr(text)?)?;
-            bound.assign(column, params)
-        }
     }
 }
 
@@ -77,6 +64,9 @@ fn assignments(
     let mut add = |name: &ast::ObjectName, value: &ast::Expr| {
         let name = single_name(name)?;
         let index = column(table, &name)?;
+        if !is_default(value) {
+            may_update(&table.columns[index])?;
+        }
         if result.iter().any(|(known, _)| *known == index) {
             return Err(SqlError::syntax(format!("multiple assignments to same column \"{name}\"")));
         }
@@ -111,7 +101,7 @@ fn returning(
 
 pub(super) fn insert(
     insert: &ast::Insert,
-    upsert: bool,
+    (upsert, overriding): (bool, Overriding),
     catalog: &Catalog,
     params: &mut Params,
 ) -> Result<Planned, SqlError> {
@@ -164,7 +154,7 @@ pub(super) fn insert(
     }
     let listed = !columns.is_empty();
     if !listed {
-        targets = (0..table.columns.len()).collect();
+        targets = table.visible_columns().map(|(index, _)| index).collect();
     }
     let default_row = ast::Parens {
         opening_token: ast::helpers::attached_token::AttachedToken::empty(),
@@ -189,6 +179,13 @@ pub(super) fn insert(
         }
         let mut exprs = vec![None; table.columns.len()];
         for (index, value) in targets.iter().zip(row) {
+            let column = &table.columns[*index];
+            if overriding == Overriding::User && column.is_identity() {
+                continue;
+            }
+            if !is_default(value) {
+                may_insert(column, overriding)?;
+            }
             exprs[*index] = Some(assign(&table, *index, value, &no_scope, params, "VALUES")?);
         }
         if number == 0 {
@@ -214,7 +211,20 @@ pub(super) fn insert(
     };
     let scope = table_scope(&table, &alias);
     let (returning, columns) = returning(items, &scope, &alias, params)?;
-    let plan = InsertPlan { table: Arc::clone(&table), rows, conflict, arbiter, indexes, returning, upsert };
+    let computed = computed(&table)?;
+    if upsert && table.has_hidden_key() {
+        return Err(SqlError::new(
+            "42P10",
+            format!("UPSERT needs a primary key, which \"{}\" does not have", table.name),
+        ));
+    }
+    let writes = match conflict {
+        Conflict::Error | Conflict::Nothing => Writes::Inserts,
+        Conflict::Update { .. } | Conflict::Replace(_) => Writes::InsertsOrUpdates,
+    };
+    let foreign = foreign::graph(&table, catalog, writes)?;
+    let into = Arc::clone(&table);
+    let plan = InsertPlan { table: into, rows, conflict, arbiter, indexes, returning, upsert, computed, foreign };
     Ok((Plan::Insert(plan), columns, Some(table)))
 }
 
@@ -350,7 +360,11 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    Ok((Plan::Update(UpdatePlan { scan, assignments, returning, indexes }), columns, Some(table)))
+    let computed = computed(&table)?;
+    let changed: Vec<usize> = assignments.iter().map(|(at, _)| *at).chain(computed.iter().map(|(at, _)| *at)).collect();
+    let foreign = foreign::graph(&table, catalog, Writes::Updates(&changed))?;
+    let plan = UpdatePlan { scan, assignments, returning, indexes, computed, foreign };
+    Ok((Plan::Update(plan), columns, Some(table)))
 }
 
 pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
@@ -378,5 +392,6 @@ pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    Ok((Plan::Delete(DeletePlan { scan, returning, indexes }), columns, Some(table)))
+    let foreign = foreign::graph(&table, catalog, Writes::Deletes)?;
+    Ok((Plan::Delete(DeletePlan { scan, returning, indexes, foreign }), columns, Some(table)))
 }

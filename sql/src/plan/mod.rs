@@ -5,6 +5,8 @@
 
 pub mod access;
 mod dml;
+pub mod foreign;
+pub mod generated;
 pub mod index;
 mod select;
 mod values;
@@ -15,7 +17,7 @@ use sqlparser::ast;
 use txn::{LockMode, LockPolicy};
 
 use crate::SqlError;
-use crate::catalog::{Catalog, Table, undefined_table};
+use crate::catalog::{Catalog, HIDDEN_KEY, Table, undefined_table};
 use crate::entry::Layout;
 use crate::expr::aggregate::Aggregate;
 use crate::expr::bind::ScopeColumn;
@@ -25,6 +27,8 @@ use crate::sink::ColumnInfo;
 use crate::system::{self, SystemTable};
 use crate::types::{DataType, TypeModifier};
 use access::Access;
+use foreign::Graph;
+use generated::Computed;
 use index::{HINT, IndexUse, Maintained, Wishes};
 
 /// A planned statement.
@@ -171,6 +175,10 @@ pub struct InsertPlan {
     pub returning: Option<Vec<Expr>>,
     /// For the command's tag and EXPLAIN.
     pub upsert: bool,
+    /// Columns that follow from the others.
+    pub computed: Computed,
+    /// Foreign keys.
+    pub foreign: Option<Arc<Graph>>,
 }
 
 /// An UPDATE.
@@ -184,6 +192,10 @@ pub struct UpdatePlan {
     pub returning: Option<Vec<Expr>>,
     /// What else is to be written.
     pub indexes: Vec<Maintained>,
+    /// Columns that follow from the others.
+    pub computed: Computed,
+    /// Foreign keys.
+    pub foreign: Option<Arc<Graph>>,
 }
 
 /// A DELETE.
@@ -195,9 +207,22 @@ pub struct DeletePlan {
     pub returning: Option<Vec<Expr>>,
     /// What else is to be written.
     pub indexes: Vec<Maintained>,
+    /// Foreign keys.
+    pub foreign: Option<Arc<Graph>>,
 }
 
 impl Plan {
+    /// The tables that it reads or writes beside its own, because of foreign keys.
+    pub fn also(&self) -> impl Iterator<Item = &Arc<Table>> {
+        let graph = match self {
+            Plan::Select(_) => None,
+            Plan::Insert(plan) => plan.foreign.as_deref(),
+            Plan::Update(plan) => plan.foreign.as_deref(),
+            Plan::Delete(plan) => plan.foreign.as_deref(),
+        };
+        graph.into_iter().flat_map(Graph::tables)
+    }
+
     /// Whether it needs a read-write transaction.
     pub fn writes(&self) -> bool {
         !matches!(self, Plan::Select(plan) if plan.lock.is_none())
@@ -213,7 +238,9 @@ pub fn plan(statement: &Statement, catalog: &Catalog) -> Result<Planned, SqlErro
 pub fn plan_with(statement: &Statement, catalog: &Catalog, mut params: Params) -> Result<Planned, SqlError> {
     let (plan, columns, table) = match statement {
         Statement::Select { query, .. } => select::plan(query, catalog, &mut params)?,
-        Statement::Insert { insert, upsert } => dml::insert(insert, *upsert, catalog, &mut params)?,
+        Statement::Insert { insert, upsert, overriding } => {
+            dml::insert(insert, (*upsert, *overriding), catalog, &mut params)?
+        }
         Statement::Update(update) => dml::update(update, catalog, &mut params)?,
         Statement::Delete(delete) => dml::delete(delete, catalog, &mut params)?,
         other => panic!("planned {other:?}"),
@@ -359,7 +386,7 @@ fn projection(
                     return Err(SqlError::syntax("SELECT * with no tables specified is not valid"));
                 };
                 for (index, column) in binder.scope.columns.iter().enumerate() {
-                    if column.table == alias {
+                    if column.table == alias && column.name != HIDDEN_KEY {
                         exprs.push(Expr::Column(index));
                         columns.push(ColumnInfo { name: column.name.clone(), ty: column.ty });
                     }

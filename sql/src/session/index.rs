@@ -83,7 +83,12 @@ impl<E: Engine> Session<E> {
         Ok(done)
     }
 
-    async fn run_job<S: Sink>(&mut self, what: &str, begun: Begun, sink: &mut S) -> Result<Completion, SqlError> {
+    pub(super) async fn run_job<S: Sink>(
+        &mut self,
+        what: &str,
+        begun: Begun,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
         let mut done = tag(what);
         let (job, info): (Box<Job>, CommitInfo) = match begun {
             Begun::Job(job, info) => (job, info),

@@ -123,6 +123,9 @@ impl<E: Engine> Session<E> {
             self.settings = Settings::default();
             self.close_all_prepared();
         }
+        if what == "ALL" || what == "SEQUENCES" {
+            self.drawn.forget();
+        }
         Ok(tag(&format!("DISCARD {what}")))
     }
 
@@ -146,7 +149,8 @@ fn argument(
     let bound = Binder { scope: &scope, params: &mut params, aggregates: None, clause: "EXECUTE" }.bind(value)?;
     let found = bound.ty;
     // As if to a column of that type.
-    let column = Column { id: 0, name: String::new(), ty, modifier: None, not_null: false, default: None };
+    let column =
+        Column { id: 0, name: String::new(), ty, modifier: None, not_null: false, default: None, generated: None };
     let expr = bound.assign(&column, &mut params).map_err(|err| match (err.sqlstate, found) {
         ("42804", Some(found)) => SqlError::new(
             "42804",

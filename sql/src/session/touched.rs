@@ -50,7 +50,7 @@ impl Touched {
         }
         let mut deadline: Option<Timestamp> = None;
         for (table, until) in &self.tables {
-            let until = match catalog.table(&table.name) {
+            let until = match catalog.any_table(&table.name) {
                 Some(current) if current == table => catalog.valid_until().max(*until),
                 Some(current) if current.id == table.id => *until,
                 _ => {

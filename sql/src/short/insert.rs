@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use txn::client::ClientError;
 use txn::{AbortReason, Key, LockMode, Mutation, Span};
 
+use super::foreign::{self, Changed};
 use super::index::Writer;
 use super::scan::{Pages, Scanner};
 use super::{Counts, Failure, Output, Reader, project};
@@ -12,6 +13,7 @@ use crate::SqlError;
 use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::expr::{EvalContext, eval, is_true};
+use crate::plan::generated::compute;
 use crate::plan::{Arbiter, Conflict, InsertPlan};
 use crate::row;
 use crate::sink::Sink;
@@ -29,7 +31,7 @@ pub(super) fn check_nulls(table: &Table, row: &[Datum]) -> Result<(), SqlError> 
                 column.name, table.name
             ),
         )
-        .detail(format!("Failing row contains ({}).", shown(row.iter())))),
+        .detail(format!("Failing row contains ({}).", shown(table.visible_columns().map(|(at, _)| &row[at]))))),
     }
 }
 
@@ -54,11 +56,19 @@ pub(super) async fn read_keys<E: Engine>(
     keys: impl Iterator<Item = Key>,
     reader: &mut Reader<'_, E>,
 ) -> Result<BTreeMap<Key, txn::Value>, Failure> {
+    read_points(keys, LockMode::Exclusive, reader).await
+}
+
+/// The same, with a lock of this mode.
+pub(super) async fn read_points<E: Engine>(
+    keys: impl Iterator<Item = Key>,
+    mode: LockMode,
+    reader: &mut Reader<'_, E>,
+) -> Result<BTreeMap<Key, txn::Value>, Failure> {
     let mut keys: Vec<Key> = keys.collect();
     keys.sort_unstable();
     keys.dedup();
-    let mut scanner =
-        Scanner::new(keys.into_iter().map(Span::point).collect(), false, Pages::Full, LockMode::Exclusive);
+    let mut scanner = Scanner::new(keys.into_iter().map(Span::point).collect(), false, Pages::Full, mode);
     let mut found = BTreeMap::new();
     while let Some(rows) = scanner.next(reader).await? {
         found.extend(rows.into_iter().map(|row| (row.key, row.value)));
@@ -82,7 +92,8 @@ pub(super) async fn run<E: Engine, S: Sink>(
     let table = &plan.table;
     let mut rows: Vec<(Key, Vec<Datum>)> = Vec::with_capacity(plan.rows.len());
     for exprs in &plan.rows {
-        let row = project(exprs, &[], context)?;
+        let mut row = project(exprs, &[], context)?;
+        compute(&plan.computed, &mut row, context)?;
         check_nulls(table, &row)?;
         rows.push((row::encode_key(table, &row)?.into(), row));
     }
@@ -119,7 +130,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
 
     let mut touched: BTreeSet<Key> = BTreeSet::new();
     let mut written: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
-    let mut returned = Vec::new();
+    let (mut returned, mut changes) = (Vec::new(), Vec::new());
     let mut count = 0;
     for (key, row) in rows {
         let primary = known.contains_key(&key) || (blind && touched.contains(&key));
@@ -164,6 +175,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 for (column, expr) in assignments {
                     new[*column] = eval(expr, &both, context)?;
                 }
+                compute(&plan.computed, &mut new, context)?;
                 check_nulls(table, &new)?;
                 (owner, Some(old), new)
             }
@@ -173,11 +185,15 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 for column in columns {
                     new[*column] = row[*column].clone();
                 }
+                compute(&plan.computed, &mut new, context)?;
                 (key, Some(old), new)
             }
             _ => (key, None, row),
         };
         writer.change(&key, old.as_deref(), &new, reader).await?;
+        if plan.foreign.is_some() {
+            changes.push(Changed { key: key.clone(), old, new: Some(new.clone()) });
+        }
         touched.insert(key.clone());
         count += 1;
         if let Some(exprs) = &plan.returning {
@@ -193,6 +209,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
         mutations.push(Mutation { key, value: Some(row::encode_value(table, &row)?.into()) });
     }
     reader.write(mutations)?;
+    foreign::settle(plan.foreign.as_deref(), changes, context, reader).await?;
     output.push(returned).await?;
     Ok(Counts { rows: count, scanned, bytes })
 }

@@ -6,20 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use txn::types::TXN_BYTES_MAX;
 use txn::{Key, LockMode, Mutation, Value};
 
+use super::foreign::{self, Changed};
 use super::index::{self, Owners};
 use super::insert::{check_nulls, duplicate_key, read_keys};
 use super::scan::{Pages, RowScanner};
 use super::{Counts, Failure, Output, Reader, project};
 use crate::SqlError;
+use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::entry::Entry;
 use crate::expr::{EvalContext, eval};
+use crate::plan::generated::compute;
+use crate::plan::index::Maintained;
 use crate::plan::{DeletePlan, Scan, UpdatePlan};
 use crate::row;
 use crate::sink::Sink;
 use crate::types::Datum;
 
-type Target = (Key, Vec<Datum>);
+/// A row, and its key.
+pub(super) type Target = (Key, Vec<Datum>);
 
 async fn targets<E: Engine>(
     scan: &Scan,
@@ -45,11 +50,11 @@ async fn targets<E: Engine>(
 }
 
 /// A row that changes, and where to.
-struct Change {
-    old_key: Key,
-    old: Vec<Datum>,
-    new_key: Key,
-    new: Vec<Datum>,
+pub(super) struct Change {
+    pub(super) old_key: Key,
+    pub(super) old: Vec<Datum>,
+    pub(super) new_key: Key,
+    pub(super) new: Vec<Datum>,
 }
 
 pub(super) async fn update<E: Engine, S: Sink>(
@@ -60,7 +65,8 @@ pub(super) async fn update<E: Engine, S: Sink>(
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
     let (targets, counts) = targets(&plan.scan, context, reader).await?;
-    let moves = plan.assignments.iter().any(|(column, _)| table.key_position(*column).is_some());
+    let mut changed = plan.assignments.iter().chain(&plan.computed).map(|(column, _)| *column);
+    let moves = changed.any(|column| table.key_position(column).is_some());
     let mut changes = Vec::with_capacity(targets.len());
     let mut returned = Vec::new();
     let count = targets.len() as u64;
@@ -69,6 +75,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
         for (column, expr) in &plan.assignments {
             new[*column] = eval(expr, &old, context)?;
         }
+        compute(&plan.computed, &mut new, context)?;
         check_nulls(table, &new)?;
         if let Some(exprs) = &plan.returning {
             returned.push(project(exprs, &new, context)?);
@@ -76,6 +83,23 @@ pub(super) async fn update<E: Engine, S: Sink>(
         let new_key: Key = if moves { row::encode_key(table, &new)?.into() } else { old_key.clone() };
         changes.push(Change { old_key, old, new_key, new });
     }
+    write_changes(table, &plan.indexes, &changes, reader).await?;
+    if plan.foreign.is_some() {
+        let changed = |change: Change| Changed { key: change.new_key, old: Some(change.old), new: Some(change.new) };
+        let changes = changes.into_iter().map(changed).collect();
+        foreign::settle(plan.foreign.as_deref(), changes, context, reader).await?;
+    }
+    output.push(returned).await?;
+    Ok(Counts { rows: count, ..counts })
+}
+
+/// Writes rows that change, with their entries: 23505 if they could not all be there.
+pub(super) async fn write_changes<E: Engine>(
+    table: &Table,
+    indexes: &[Maintained],
+    changes: &[Change],
+    reader: &mut Reader<'_, E>,
+) -> Result<(), Failure> {
     // The statement as a whole must leave each key once: rows may change places.
     let moved = || changes.iter().filter(|change| change.old_key != change.new_key);
     let left: BTreeSet<&Key> = moved().map(|change| &change.old_key).collect();
@@ -90,12 +114,12 @@ pub(super) async fn update<E: Engine, S: Sink>(
         }
     }
     let mut writes: BTreeMap<Key, Option<Value>> = left.into_iter().map(|key| (key.clone(), None)).collect();
-    for change in &changes {
+    for change in changes {
         writes.insert(change.new_key.clone(), Some(row::encode_value(table, &change.new)?.into()));
     }
-    for known in &plan.indexes {
+    for known in indexes {
         let mut steps = Vec::with_capacity(changes.len());
-        for change in &changes {
+        for change in changes {
             let (old, new) = (known.entry(&change.old)?, known.entry(&change.new)?);
             if old != new {
                 steps.push((change, old, new));
@@ -132,9 +156,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
             writes.insert(new.key, Some(new.value));
         }
     }
-    reader.write(writes.into_iter().map(|(key, value)| Mutation { key, value }).collect())?;
-    output.push(returned).await?;
-    Ok(Counts { rows: count, ..counts })
+    reader.write(writes.into_iter().map(|(key, value)| Mutation { key, value }).collect())
 }
 
 pub(super) async fn delete<E: Engine, S: Sink>(
@@ -146,10 +168,32 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     let table = &plan.scan.table;
     let (targets, counts) = targets(&plan.scan, context, reader).await?;
     let count = targets.len() as u64;
+    let mut returned = Vec::new();
+    if let Some(exprs) = &plan.returning {
+        for (_, row) in &targets {
+            returned.push(project(exprs, row, context)?);
+        }
+    }
+    write_deletes(table, &plan.indexes, &targets, reader).await?;
+    if plan.foreign.is_some() {
+        let changes = targets.into_iter().map(|(key, row)| Changed { key, old: Some(row), new: None }).collect();
+        foreign::settle(plan.foreign.as_deref(), changes, context, reader).await?;
+    }
+    output.push(returned).await?;
+    Ok(Counts { rows: count, ..counts })
+}
+
+/// Deletes rows with their entries.
+pub(super) async fn write_deletes<E: Engine>(
+    table: &Table,
+    indexes: &[Maintained],
+    targets: &[Target],
+    reader: &mut Reader<'_, E>,
+) -> Result<(), Failure> {
     let mut mutations = Vec::with_capacity(targets.len());
-    for known in &plan.indexes {
+    for known in indexes {
         let mut entries = Vec::with_capacity(targets.len());
-        for (key, row) in &targets {
+        for (key, row) in targets {
             entries.extend(known.entry(row)?.map(|entry| (key, entry)));
         }
         let doubtful = entries.iter().filter(|(_, entry)| known.may_be_of_another() && entry.is_unique);
@@ -160,14 +204,6 @@ pub(super) async fn delete<E: Engine, S: Sink>(
             .filter(|(key, entry)| !known.may_be_of_another() || !entry.is_unique || owners.is(entry, key));
         mutations.extend(owned.map(|(_, entry)| Mutation { key: entry.key, value: None }));
     }
-    let mut returned = Vec::new();
-    for (key, row) in targets {
-        if let Some(exprs) = &plan.returning {
-            returned.push(project(exprs, &row, context)?);
-        }
-        mutations.push(Mutation { key, value: None });
-    }
-    reader.write(mutations)?;
-    output.push(returned).await?;
-    Ok(Counts { rows: count, ..counts })
+    mutations.extend(targets.iter().map(|(key, _)| Mutation { key: key.clone(), value: None }));
+    reader.write(mutations)
 }

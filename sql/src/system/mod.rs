@@ -17,6 +17,7 @@
 //! `recent_commits`) has the gateway's number in a column `node`.
 
 mod cluster;
+mod constraints;
 mod schema;
 mod statistics;
 
@@ -25,7 +26,7 @@ use std::sync::Arc;
 pub use statistics::{CommitSeen, RECENT_COMMITS_MAX, STATEMENTS_MAX, Seen, Statistics};
 
 use crate::SqlError;
-use crate::catalog::{Catalog, Column, Table};
+use crate::catalog::{Catalog, Column, Foreign, Table};
 use crate::engine::Engine;
 use crate::session::Database;
 use crate::settings::Settings;
@@ -90,6 +91,7 @@ impl SystemTable {
             modifier: None,
             not_null: false,
             default: None,
+            generated: None,
         };
         Arc::new(Table {
             id: IDS_FROM + place as u32,
@@ -97,6 +99,7 @@ impl SystemTable {
             columns: self.columns.iter().enumerate().map(column).collect(),
             key: Vec::new(),
             indexes: Vec::new(),
+            foreign: Foreign::default(),
         })
     }
 

@@ -2,13 +2,16 @@
 //! PostgreSQL present them. Views that would have no rows, because Meridian has nothing of the kind,
 //! are there and empty: tools ask for them all the same.
 
+use super::constraints::{
+    constraint_column_usage, key_column_usage, referential_constraints, sequences, table_constraints,
+};
 use super::{SCHEMAS, Source, SystemTable, all};
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, Column, Generated};
 use crate::types::DataType::{self, Int, Text};
 use crate::types::Datum;
 
 /// The only database.
-const DATABASE: &str = "meridian";
+pub(super) const DATABASE: &str = "meridian";
 const PUBLIC: &str = "public";
 
 const fn table(
@@ -143,7 +146,7 @@ pub(super) static TABLES: &[SystemTable] = &[
             ("update_rule", Text),
             ("delete_rule", Text),
         ],
-        nothing,
+        referential_constraints,
     ),
     table(
         "check_constraints",
@@ -179,7 +182,7 @@ pub(super) static TABLES: &[SystemTable] = &[
             ("increment", Text),
             ("cycle_option", Text),
         ],
-        nothing,
+        sequences,
     ),
     table(
         "routines",
@@ -234,16 +237,16 @@ pub(super) static TABLES: &[SystemTable] = &[
     table("information_schema_catalog_name", &[("catalog_name", Text)], |_| vec![vec![text(DATABASE)]]),
 ];
 
-fn text(value: &str) -> Datum {
+pub(super) fn text(value: &str) -> Datum {
     Datum::Text(value.into())
 }
 
-fn yes(on: bool) -> Datum {
+pub(super) fn yes(on: bool) -> Datum {
     text(if on { "YES" } else { "NO" })
 }
 
 /// Catalog and schema of what users make, and a name.
-fn public(name: &str) -> [Datum; 3] {
+pub(super) fn public(name: &str) -> [Datum; 3] {
     [text(DATABASE), text(PUBLIC), text(name)]
 }
 
@@ -295,17 +298,17 @@ fn describe(ty: DataType) -> Described {
     Described { name, udt, precision, radix, scale, fraction, octets }
 }
 
-fn column(
-    schema: &str,
-    table: &str,
-    at: usize,
-    name: &str,
-    ty: DataType,
-    own: Option<(&Option<String>, bool)>,
-) -> Vec<Datum> {
+fn column(schema: &str, table: &str, at: usize, name: &str, ty: DataType, own: Option<&Column>) -> Vec<Datum> {
     let int = |n: Option<i64>| n.map_or(Datum::Null, Datum::Int);
     let Described { name: data_type, udt, precision, radix, scale, fraction, octets } = describe(ty);
-    let (default, nullable) = own.map_or((None, true), |(default, not_null)| (default.as_deref(), !not_null));
+    let (generated, nullable) = (own.and_then(|own| own.generated.as_ref()), own.is_none_or(|own| !own.not_null));
+    let (identity, expression) = match generated {
+        Some(Generated::Identity { always, .. }) => (Some(if *always { "ALWAYS" } else { "BY DEFAULT" }), None),
+        Some(Generated::Stored(text)) => (None, Some(text.as_str())),
+        _ => (None, None),
+    };
+    // That of an identity column is a part of it.
+    let default = own.and_then(|own| own.default.as_deref()).filter(|_| identity.is_none());
     vec![
         text(DATABASE),
         text(schema),
@@ -326,10 +329,10 @@ fn column(
         text(DATABASE),
         text("pg_catalog"),
         text(udt),
-        yes(false),
-        Datum::Null,
-        text("NEVER"),
-        Datum::Null,
+        yes(identity.is_some()),
+        identity.map_or(Datum::Null, text),
+        text(if expression.is_some() { "ALWAYS" } else { "NEVER" }),
+        expression.map_or(Datum::Null, text),
         yes(own.is_some()),
     ]
 }
@@ -337,8 +340,8 @@ fn column(
 fn columns(catalog: &Catalog) -> Vec<Vec<Datum>> {
     let mut rows = Vec::new();
     for table in catalog.tables.values() {
-        for (at, c) in table.columns.iter().enumerate() {
-            rows.push(column(PUBLIC, &table.name, at, &c.name, c.ty, Some((&c.default, c.not_null))));
+        for (at, own) in table.visible_columns() {
+            rows.push(column(PUBLIC, &table.name, at, &own.name, own.ty, Some(own)));
         }
     }
     for table in all() {
@@ -346,49 +349,6 @@ fn columns(catalog: &Catalog) -> Vec<Vec<Datum>> {
         rows.extend(own.map(|(at, (name, ty))| column(table.schema, table.name, at, name, *ty, None)));
     }
     rows
-}
-
-/// The name of a table's primary key, as in the errors about it.
-fn key_name(table: &Table) -> String {
-    format!("{}_pkey", table.name)
-}
-
-fn table_constraints(catalog: &Catalog) -> Vec<Vec<Datum>> {
-    let row = |table: &Table| {
-        let mut row = Vec::from(public(&key_name(table)));
-        row.extend(public(&table.name));
-        row.extend([text("PRIMARY KEY"), yes(false), yes(false), yes(true), Datum::Null]);
-        row
-    };
-    catalog.tables.values().map(|table| row(table)).collect()
-}
-
-/// The columns of all primary keys: table, column, position from 0.
-fn key_columns(catalog: &Catalog) -> impl Iterator<Item = (&Table, &str, usize)> {
-    catalog.tables.values().flat_map(|table| {
-        let parts = table.key.iter().enumerate();
-        parts.map(move |(at, part)| (&**table, table.columns[part.column].name.as_str(), at))
-    })
-}
-
-fn key_column_usage(catalog: &Catalog) -> Vec<Vec<Datum>> {
-    let row = |(table, column, at): (&Table, &str, usize)| {
-        let mut row = Vec::from(public(&key_name(table)));
-        row.extend(public(&table.name));
-        row.extend([text(column), Datum::Int(at as i64 + 1), Datum::Null]);
-        row
-    };
-    key_columns(catalog).map(row).collect()
-}
-
-fn constraint_column_usage(catalog: &Catalog) -> Vec<Vec<Datum>> {
-    let row = |(table, column, _): (&Table, &str, usize)| {
-        let mut row = Vec::from(public(&table.name));
-        row.push(text(column));
-        row.extend(public(&key_name(table)));
-        row
-    };
-    key_columns(catalog).map(row).collect()
 }
 
 fn collations(_: &Catalog) -> Vec<Vec<Datum>> {

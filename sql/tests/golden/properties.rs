@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use sql::catalog::{Catalog, Column, KeyColumn, Table};
+use sql::catalog::{Catalog, Column, Foreign, KeyColumn, Table};
 use sql::types::{ArrayValue, DataType, Datum, Element, Interval, Json, Numeric};
 use sql::{Database, row, value};
 use truetime::Timestamp;
@@ -178,10 +178,18 @@ pub fn random_table(random: &mut Random) -> Table {
             modifier: None,
             not_null: false,
             default: None,
+            generated: None,
         })
         .collect();
     let key = (0..keys).map(|at| KeyColumn { column: count - 1 - at, desc: random.below(2) == 0 }).collect();
-    Table { id: 16 + random.below(3) as u32, name: "t".into(), columns, key, indexes: Vec::new() }
+    Table {
+        id: 16 + random.below(3) as u32,
+        name: "t".into(),
+        columns,
+        key,
+        indexes: Vec::new(),
+        foreign: Foreign::default(),
+    }
 }
 
 pub fn random_row(table: &Table, random: &mut Random) -> Vec<Datum> {

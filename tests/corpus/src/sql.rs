@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use ::sql::catalog::{Catalog, Column, KeyColumn, Table};
+use ::sql::catalog::{Catalog, Column, Foreign, KeyColumn, Table};
 use ::sql::parse::{self as parser, Statement, TimeExpr};
 use ::sql::types::{DataType, Datum, Element};
 use ::sql::{plan as planner, row as rows, value};
@@ -24,10 +24,18 @@ pub fn table() -> Table {
         let is_key = at < keys.len();
         let name = format!("{}{at}", if is_key { "k" } else { "v" });
         let default = (at == keys.len() + 1).then(|| "1 + 2".to_string());
-        columns.push(Column { id: at as u32 + 1, name, ty, modifier: None, not_null: is_key, default });
+        columns.push(Column {
+            id: at as u32 + 1,
+            name,
+            ty,
+            modifier: None,
+            not_null: is_key,
+            default,
+            generated: None,
+        });
     }
     let key = (0..keys.len()).map(|column| KeyColumn { column, desc: column % 2 == 1 }).collect();
-    Table { id: 7, name: "t".into(), columns, key, indexes: Vec::new() }
+    Table { id: 7, name: "t".into(), columns, key, indexes: Vec::new(), foreign: Foreign::default() }
 }
 
 /// That table, and a simple one `a (id BIGINT PRIMARY KEY, b TEXT, c DOUBLE, d TIMESTAMPTZ)`.
@@ -40,6 +48,7 @@ pub fn two_tables() -> Catalog {
         modifier: None,
         not_null: id == 1,
         default: None,
+        generated: None,
     };
     let columns = vec![
         column(1, "id", DataType::Int),
@@ -53,6 +62,7 @@ pub fn two_tables() -> Catalog {
         columns,
         key: vec![KeyColumn { column: 0, desc: false }],
         indexes: Vec::new(),
+        foreign: Foreign::default(),
     };
     for table in [table(), simple] {
         catalog.tables.insert(table.name.clone(), Arc::new(table));
@@ -119,6 +129,7 @@ pub fn row(data: &[u8]) {
 pub fn catalog(data: &[u8]) {
     let (descriptor, key) = split(data, 0);
     let _ = ::sql::catalog::parse_number(data);
+    let _ = (::sql::catalog::Sequence::from_bytes(data), ::sql::catalog::sequence::State::from_bytes(data));
     let Ok(table) = Table::from_bytes(descriptor) else { return };
     let again = Table::from_bytes(&table.to_bytes()).expect("what was written is read");
     assert_eq!(table, again);
