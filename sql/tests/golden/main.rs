@@ -5,6 +5,7 @@
 //! outputs anew; read the difference.
 
 mod engine;
+mod foreign;
 mod index;
 mod properties;
 mod stack;
