@@ -28,6 +28,7 @@
 //! The rows of a dropped table stay where they are: reads at past timestamps still need them, and
 //! ids are never reused. A later issue removes them after the retention.
 
+pub mod constraint;
 mod foreign;
 mod generated;
 mod index;
@@ -44,6 +45,7 @@ use crate::SqlError;
 use crate::jobs::Job;
 use crate::types::{DataType, TypeModifier};
 
+pub use constraint::{Check, CheckKind, CheckState, Missing};
 pub use foreign::{Action, Foreign, ForeignKey, Way};
 pub use generated::{Generated, HIDDEN_KEY};
 pub use index::{Index, IndexColumn, IndexState};
@@ -147,6 +149,30 @@ pub struct Column {
     /// Where its values come from, if not from the client alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated: Option<Generated>,
+    /// What it is in rows that do not say: those from before the column was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+impl Column {
+    /// One that may be NULL, and has no default.
+    pub fn new(id: u32, name: impl Into<String>, ty: DataType) -> Column {
+        Column {
+            id,
+            name: name.into(),
+            ty,
+            modifier: None,
+            not_null: false,
+            default: None,
+            generated: None,
+            missing: None,
+        }
+    }
+
+    /// Whether what is missing in rows is a value of it.
+    fn is_sound(&self) -> bool {
+        self.missing.as_ref().is_none_or(|missing| missing.datum().is_of(self.ty))
+    }
 }
 
 /// A column of a primary key.
@@ -159,7 +185,7 @@ pub struct KeyColumn {
 }
 
 /// A table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Unique for ever.
     pub id: u32,
@@ -175,6 +201,24 @@ pub struct Table {
     /// Its foreign keys, and those that refer to it.
     #[serde(default, skip_serializing_if = "Foreign::is_empty")]
     pub foreign: Foreign,
+    /// What its rows must be, beside their types: those that come and go too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    /// Columns that come or go: nobody sees them, and whoever rewrites a row keeps what it has of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<Column>,
+    /// No statement may use it until TRUNCATE is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+    /// The job that is changing it, step by step: nothing else may. 0 if there is none.
+    #[serde(default, skip_serializing_if = "constraint::is_none")]
+    pub changing: u64,
+    /// The last number given to a column or a check; 0 if they were numbered without a gap.
+    #[serde(default, skip_serializing_if = "constraint::is_zero")]
+    pub numbers: u32,
+    /// Comments, by what they are on: see [`constraint::comment_key`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub comments: BTreeMap<String, String>,
 }
 
 impl Table {
@@ -224,12 +268,13 @@ impl Table {
         let sound = !table.key.is_empty()
             && table.key.iter().all(|key| key.column < table.columns.len())
             && table.indexes.iter().all(|index| index.is_sound(&table))
+            && table.columns.iter().chain(&table.hidden).all(Column::is_sound)
             && table.foreign.is_sound(&table);
         if sound {
             Ok(table)
         } else {
             Err(bad(format!(
-                "table \"{}\" has no primary key, or an index or a constraint without columns",
+                "table \"{}\" has no primary key, an index or a constraint without columns, or a value of another type",
                 table.name
             )))
         }

@@ -1,10 +1,17 @@
 //! What CREATE TABLE describes, and where to split.
 
+pub(crate) mod alter;
+pub(crate) mod comment;
+pub(crate) mod constraint;
 pub(crate) mod foreign;
 mod generated;
 pub(crate) mod index;
+mod rename;
+pub(crate) mod retype;
 pub(crate) mod sequence;
+pub(crate) mod steps;
 pub(crate) mod table;
+pub(crate) mod truncate;
 
 use std::sync::Arc;
 
@@ -14,7 +21,7 @@ use txn::client::ClientError;
 use txn::{Key, LockMode, Mutation, ReadOp, Span};
 
 use crate::SqlError;
-use crate::catalog::{self, Column, Foreign, KeyColumn, NAME_BYTES_MAX, TABLE_COLUMNS_MAX, Table};
+use crate::catalog::{self, Column, KeyColumn, NAME_BYTES_MAX, TABLE_COLUMNS_MAX, Table};
 use crate::engine::Transaction;
 use crate::entry::Layout;
 use crate::expr::{Binder, EvalContext, Params, Scope, eval};
@@ -48,8 +55,7 @@ pub(crate) fn describe(create: &ast::CreateTable) -> Result<Table, SqlError> {
     if create.columns.len() > TABLE_COLUMNS_MAX {
         return Err(SqlError::new("54011", format!("tables can have at most {TABLE_COLUMNS_MAX} columns")));
     }
-    let (columns, key, indexes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut table = Table { id: 0, name, columns, key, indexes, foreign: Foreign::default() };
+    let mut table = Table { name, ..Table::default() };
     for column in &create.columns {
         add_column(&mut table, column)?;
     }
@@ -64,13 +70,13 @@ pub(crate) fn describe(create: &ast::CreateTable) -> Result<Table, SqlError> {
         match constraint {
             ast::TableConstraint::PrimaryKey(key) => primary_key(&mut table, key)?,
             ast::TableConstraint::Unique(unique) => index::constraint(&mut table, unique, None)?,
-            // Once the tables that they refer to are known.
-            ast::TableConstraint::ForeignKey(_) => {}
-            ast::TableConstraint::Check(_) => return Err(SqlError::unsupported("CHECK")),
+            // Once all columns, and the tables that they refer to, are known.
+            ast::TableConstraint::ForeignKey(_) | ast::TableConstraint::Check(_) => {}
             _ => return Err(SqlError::unsupported("a constraint of this CREATE TABLE")),
         }
     }
     index::drop_redundant(&mut table);
+    constraint::of_create(&mut table, create)?;
     generated::finish(&mut table)?;
     Ok(table)
 }
@@ -83,8 +89,8 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
     generated::check_name(&name)?;
     let index = table.columns.len();
     let (ty, modifier, generated) = generated::type_of(&column.data_type)?;
-    let (id, not_null) = (index as u32 + 1, generated.is_some());
-    let mut result = Column { id, name: name.clone(), ty, modifier, not_null, default: None, generated };
+    let not_null = generated.is_some();
+    let mut result = Column { modifier, not_null, generated, ..Column::new(table.next_number(), name.clone(), ty) };
     let mut is_key = false;
     let mut null = false;
     for option in &column.options {
@@ -108,8 +114,7 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
                 result.default = Some(expr.to_string());
             }
             // Once all columns are known.
-            ast::ColumnOption::Unique(_) => {}
-            ast::ColumnOption::Check(_) => return Err(SqlError::unsupported("CHECK")),
+            ast::ColumnOption::Unique(_) | ast::ColumnOption::Check(_) => {}
             // Once the tables that they refer to are known.
             ast::ColumnOption::ForeignKey(_) => {}
             ast::ColumnOption::Generated { .. } => generated::option(table, &mut result, &option.option)?,

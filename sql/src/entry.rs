@@ -163,10 +163,12 @@ impl Layout {
             .collect();
         let rest: Vec<Part> =
             primary_parts(table).filter(|part| parts.iter().all(|known| known.column != part.column)).collect();
-        let mut stored = table.clone();
-        stored.columns = index.storing.iter().map(|column| table.columns[*column].clone()).collect();
-        stored.key = Vec::new();
-        stored.indexes = Vec::new();
+        let stored = Table {
+            id: table.id,
+            name: table.name.clone(),
+            columns: index.storing.iter().map(|column| table.columns[*column].clone()).collect(),
+            ..Table::default()
+        };
         let mut tail = Vec::new();
         if index.unique {
             tail = rest

@@ -30,7 +30,11 @@ pub(crate) fn tree(plan: &Plan) -> Tree {
                 Conflict::Error => "",
                 Conflict::Nothing => "  on conflict: do nothing",
                 Conflict::Update { .. } => "  on conflict: update",
-                Conflict::Replace(columns) if columns.len() == plan.table.columns.len() && plan.indexes.is_empty() => {
+                Conflict::Replace(columns)
+                    if columns.len() == plan.table.columns.len()
+                        && plan.indexes.is_empty()
+                        && plan.table.hidden.is_empty() =>
+                {
                     "  without a read"
                 }
                 Conflict::Replace(_) => "  on conflict: replace the columns given",

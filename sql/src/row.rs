@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A value is a format byte and, for each other column that is not NULL, `id type bytes`. Reading
-//! skips ids that the table does not have (any more): hence the type beside each. What equal values of
+//! skips ids that the table does not have (any more): hence the type beside each. A column that was added with a
+//! default is that default in rows that do not name it (see [`crate::catalog::Missing`]), so its NULL is written, as a type of its own. What equal values of
 //! a key may differ in (the zeros after a NUMERIC, how an INTERVAL is written) is not in the key: if the
 //! column's type does not tell it either, the value holds that column, too.
 //!
@@ -176,9 +177,15 @@ pub fn check_key_size(key: &[u8]) -> Result<(), SqlError> {
 
 /// The value of a row; 54000 if it is too long.
 pub fn encode_value(table: &Table, row: &[Datum]) -> Result<Vec<u8>, SqlError> {
+    assert!(row.len() >= table.columns.len(), "a row without some of its columns");
     let mut out = vec![FORMAT];
-    for (index, column) in table.columns.iter().enumerate() {
-        let datum = &row[index];
+    // A new row does not have the hidden ones: it is as one from before they were.
+    for (index, (column, datum)) in table.columns.iter().chain(&table.hidden).zip(row).enumerate() {
+        if datum.is_null() && column.missing.is_some() {
+            put_varint(&mut out, u64::from(column.id));
+            payload::put_null(&mut out);
+            continue;
+        }
         if datum.is_null() || (table.key_position(index).is_some() && is_whole_in_key(column, datum)) {
             continue;
         }
@@ -223,9 +230,28 @@ fn take<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], SqlError> {
     Ok(head)
 }
 
-/// All columns of a row, in the table's order.
+/// What a column is in a row that does not say.
+fn absent(column: &Column) -> Datum {
+    column.missing.as_ref().map_or(Datum::Null, |missing| missing.datum().clone())
+}
+
+/// A value as a row has it, without its column: for what the catalog holds. NULL is a bug of the caller.
+pub(crate) fn datum_to_bytes(datum: &Datum) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    payload::put(&mut bytes, datum);
+    bytes
+}
+
+/// What [`datum_to_bytes`] wrote; XX001 if it is damaged.
+pub(crate) fn datum_from_bytes(bytes: &[u8]) -> Result<Datum, SqlError> {
+    let mut rest = bytes;
+    let (tag, value) = payload::take_raw(&mut rest)?;
+    if rest.is_empty() { payload::decode(tag, value) } else { Err(damaged("it is too long")) }
+}
+
+/// All columns of a row, in the table's order; then those that are hidden, if there are any.
 pub fn decode_row(table: &Table, key: &[u8], value: &[u8]) -> Result<Vec<Datum>, SqlError> {
-    let mut row = vec![Datum::Null; table.columns.len()];
+    let mut row: Vec<Datum> = table.columns.iter().chain(&table.hidden).map(absent).collect();
     let mut rest =
         key.strip_prefix(table.key_prefix().as_slice()).ok_or_else(|| damaged("its key is of another table"))?;
     for part in &table.key {
@@ -246,11 +272,19 @@ pub(crate) fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Re
         let id = take_varint(&mut rest)?;
         let (tag, bytes) = payload::take_raw(&mut rest)?;
         // Columns are stored in the table's order: look on from the last one.
-        let count = table.columns.len();
-        let found = (0..count).map(|i| (hint + i) % count).find(|i| u64::from(table.columns[*i].id) == id);
+        let count = row.len();
+        let column = |i: usize| table.columns.get(i).unwrap_or_else(|| &table.hidden[i - table.columns.len()]);
+        let found = (0..count).map(|i| (hint + i) % count).find(|i| u64::from(column(*i).id) == id);
         let Some(index) = found else { continue };
         hint = index + 1;
-        let column = &table.columns[index];
+        let column = column(index);
+        if payload::is_null(tag) {
+            if column.missing.is_none() {
+                return Err(damaged("a NULL where absence says the same"));
+            }
+            row[index] = Datum::Null;
+            continue;
+        }
         let datum = value::restore_modifier(payload::decode(tag, bytes)?, column.modifier);
         if datum.is_null() || !datum.is_of(column.ty) {
             return Err(damaged("a value of another type than its column"));

@@ -13,6 +13,7 @@
 //! a block the client must do that (40001), and its locks go at the first error, unless there is a
 //! savepoint to go back to (`savepoint.rs`).
 
+mod alter;
 mod block;
 mod database;
 mod explain;

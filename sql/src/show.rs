@@ -8,6 +8,7 @@ use txn::Span;
 use crate::SqlError;
 use crate::catalog::{Catalog, Column, Table};
 use crate::engine::AdminRows;
+use crate::parse::names::quoted;
 use crate::row::pretty_key;
 use crate::sink::ColumnInfo;
 use crate::types::{DataType, Datum};
@@ -58,12 +59,6 @@ pub(crate) fn columns(table: &Table) -> Rows {
     (columns, rows)
 }
 
-fn quoted(name: &str) -> String {
-    let plain =
-        name.chars().enumerate().all(|(at, c)| c.is_ascii_lowercase() || c == '_' || (at > 0 && c.is_ascii_digit()));
-    if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
 /// The statement that would make the table.
 pub(crate) fn create_table(table: &Table, catalog: &Catalog) -> Rows {
     let mut lines: Vec<String> = table
@@ -83,11 +78,12 @@ pub(crate) fn create_table(table: &Table, catalog: &Catalog) -> Rows {
         lines.push(format!("  PRIMARY KEY ({})", key.join(", ")));
     }
     lines.extend(index::constraints(table));
+    lines.extend(index::checks(table));
     lines.extend(foreign::constraints(table, catalog));
     let mut statement = format!("CREATE TABLE {} (\n{}\n)", quoted(&table.name), lines.join(",\n"));
-    for index in index::statements(table) {
+    for more in index::statements(table).chain(index::not_valid(table)).chain(index::comments(table)) {
         statement.push_str(";\n");
-        statement.push_str(&index);
+        statement.push_str(&more);
     }
     (text_columns(&["table_name", "create_statement"]), vec![vec![text(&table.name), text(statement)]])
 }

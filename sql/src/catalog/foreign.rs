@@ -154,11 +154,6 @@ fn same(a: impl Iterator<Item = usize>, b: &[usize]) -> bool {
 }
 
 impl Table {
-    /// The index of a column in [`Table::columns`], by its id.
-    pub fn column_by_id(&self, id: u32) -> Option<usize> {
-        self.columns.iter().position(|column| column.id == id)
-    }
-
     /// The indexes of columns, by their ids. XX001 if one is gone.
     pub fn columns_by_id(&self, ids: &[u32]) -> Result<Vec<usize>, SqlError> {
         let at = |id: &u32| {

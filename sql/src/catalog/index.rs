@@ -23,8 +23,7 @@
 //! While some only delete and others write, an entry may be missing (the backfill comes later, and reads all), but none
 //! is left behind. While some only write and others read, all write.
 //!
-//! F1's other states are not used: there is no write-only constraint apart from that of a unique index, and
-//! columns do not change yet.
+//! Checks have states of their own (`constraint.rs`), and columns that come or go are hidden on the way (`ddl/steps.rs`).
 //!
 //! # Why two gateways never disagree by more than one step
 //!

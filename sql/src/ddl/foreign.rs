@@ -10,7 +10,9 @@ use super::check_name;
 use super::index::{INDEXES_MAX, auto_name};
 use crate::SqlError;
 use crate::catalog::{Action, Catalog, ForeignKey, Index, IndexColumn, IndexState, Table, undefined_table};
+use crate::expr::Expr;
 use crate::parse::{ident, object_name};
+use crate::plan::generated::computed;
 use crate::types::DataType;
 
 /// A foreign key as a statement describes it.
@@ -171,10 +173,7 @@ fn resolve(table: &Table, wanted: &Wanted, parents: &BTreeMap<String, Table>) ->
         return Err(SqlError::new("42830", message));
     }
     let names: Vec<&str> = wanted.columns.iter().map(String::as_str).collect();
-    let taken = |name: &str| {
-        let unique = table.indexes.iter().any(|index| index.constraint && index.name == name);
-        unique || name == format!("{}_pkey", table.name) || table.foreign.keys.iter().any(|key| key.name == name)
-    };
+    let taken = |name: &str| table.has_constraint(name);
     let name = match &wanted.name {
         Some(name) if taken(name) => {
             let message = format!("constraint \"{name}\" for relation \"{}\" already exists", table.name);
@@ -242,6 +241,40 @@ fn index(table: &Table, columns: &[usize], catalog: &Catalog) -> Result<Index, S
         storing: Vec::new(),
         predicate: None,
         state: IndexState::Public,
+    })
+}
+
+/// Whether ALTER TABLE may make this of a table, as far as its columns' sources and its foreign keys are concerned.
+pub(super) fn may_alter(before: &Table, after: &Table) -> Result<(), SqlError> {
+    if before.foreign.making {
+        return Err(undefined_table(&before.name));
+    }
+    for column in after.columns.iter().filter(|column| before.column_by_id(column.id).is_none()) {
+        if column.generated.is_some() {
+            return Err(SqlError::unsupported(format!("adding column \"{}\", which fills itself,", column.name))
+                .detail("Each row would need a value of its own, and rows are not rewritten."));
+        }
+    }
+    for column in before.columns.iter().filter(|column| after.column_by_id(column.id).is_none()) {
+        let (name, table) = (&column.name, &before.name);
+        if before.foreign.keys.iter().any(|key| key.columns.contains(&column.id)) {
+            return Err(SqlError::unsupported(format!("dropping column \"{name}\", which is of a foreign key,")));
+        }
+        for (at, expr) in computed(before)? {
+            let user = &before.columns[at];
+            let mut uses = false;
+            expr.walk(&mut |expr| uses |= *expr == Expr::Column(before.column_by_id(column.id).unwrap_or(usize::MAX)));
+            if uses && after.column_by_id(user.id).is_some() {
+                let message = format!("cannot drop column {name} of table {table} because other objects depend on it");
+                return Err(SqlError::new("2BP01", message)
+                    .detail(format!("column {} of table {table} depends on column {name} of table {table}", user.name))
+                    .hint("Drop the generated column first."));
+            }
+        }
+    }
+    computed(after).map(|_| ()).map_err(|err| match err.sqlstate {
+        "42703" => SqlError::unsupported("renaming a column that a generated column is computed from"),
+        _ => err,
     })
 }
 

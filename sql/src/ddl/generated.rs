@@ -97,15 +97,9 @@ pub(super) fn check(table: &Table, column: &Column) -> Result<(), SqlError> {
 pub(super) fn finish(table: &mut Table) -> Result<(), SqlError> {
     if table.key.is_empty() {
         table.key.push(KeyColumn { column: table.columns.len(), desc: false });
-        table.columns.push(Column {
-            id: table.columns.len() as u32 + 1,
-            name: HIDDEN_KEY.into(),
-            ty: DataType::Uuid,
-            modifier: None,
-            not_null: true,
-            default: Some("gen_random_uuid()".into()),
-            generated: None,
-        });
+        let (not_null, default) = (true, Some("gen_random_uuid()".into()));
+        let id = table.next_number();
+        table.columns.push(Column { not_null, default, ..Column::new(id, HIDDEN_KEY, DataType::Uuid) });
     }
     computed(table).map(|_| ())
 }

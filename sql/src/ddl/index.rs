@@ -37,6 +37,8 @@ pub(crate) struct Described {
     pub(crate) concurrently: bool,
     name: Option<String>,
     unique: bool,
+    /// It is a UNIQUE constraint.
+    constraint: bool,
     columns: Vec<(String, bool, bool)>,
     storing: Vec<String>,
     predicate: Option<String>,
@@ -77,6 +79,7 @@ pub(crate) fn describe(create: &ast::CreateIndex) -> Result<Described, SqlError>
         concurrently: *concurrently,
         name: name.as_ref().map(|name| check_name(object_name(name)?)).transpose()?,
         unique: *unique,
+        constraint: false,
         columns: columns.iter().map(column).collect::<Result<_, _>>()?,
         storing: include.iter().map(ident).collect(),
         predicate: predicate.as_ref().map(ToString::to_string),
@@ -125,14 +128,14 @@ impl Described {
         if let Some(predicate) = &self.predicate {
             bind_predicate(table, predicate)?;
         }
-        let (unique, predicate) = (self.unique, self.predicate.clone());
-        Ok(Index { id: 0, name, unique, constraint: false, columns, storing, predicate, state: IndexState::DeleteOnly })
+        let (unique, constraint, predicate) = (self.unique, self.constraint, self.predicate.clone());
+        Ok(Index { id: 0, name, unique, constraint, columns, storing, predicate, state: IndexState::DeleteOnly })
     }
 }
 
 /// The name that PostgreSQL would give: `t_a_b_idx`, `t_a_key`, with a number if that is taken.
 pub(crate) fn auto_name(table: &str, columns: &[&str], suffix: &str, number: u32) -> String {
-    let mut base = format!("{table}_{}", columns.join("_"));
+    let mut base = [&[table], columns].concat().join("_");
     let end = if number == 0 { format!("_{suffix}") } else { format!("_{suffix}{number}") };
     while base.len() + end.len() > NAME_BYTES_MAX {
         base.pop();
@@ -140,8 +143,12 @@ pub(crate) fn auto_name(table: &str, columns: &[&str], suffix: &str, number: u32
     base + &end
 }
 
-/// The index of a UNIQUE in CREATE TABLE: the table is new and empty, so it is public at once.
-pub(super) fn constraint(table: &mut Table, unique: &ast::UniqueConstraint, own: Option<&str>) -> Result<(), SqlError> {
+/// What a UNIQUE describes; `own` is the column that it was said of.
+pub(crate) fn describe_unique(
+    table: &str,
+    unique: &ast::UniqueConstraint,
+    own: Option<&str>,
+) -> Result<Described, SqlError> {
     let ast::UniqueConstraint {
         name,
         index_name: None,
@@ -165,16 +172,33 @@ pub(super) fn constraint(table: &mut Table, unique: &ast::UniqueConstraint, own:
     if columns.iter().any(|(_, desc, nulls_first)| *desc || *nulls_first) {
         return Err(SqlError::syntax("a UNIQUE constraint has no order"));
     }
+    Ok(Described {
+        table: table.to_string(),
+        if_not_exists: false,
+        concurrently: false,
+        name: name.as_ref().map(|name| check_name(ident(name))).transpose()?,
+        unique: true,
+        constraint: true,
+        columns,
+        storing: Vec::new(),
+        predicate: None,
+    })
+}
+
+/// The index of a UNIQUE in CREATE TABLE: the table is new and empty, so it is public at once.
+pub(super) fn constraint(table: &mut Table, unique: &ast::UniqueConstraint, own: Option<&str>) -> Result<(), SqlError> {
+    let described = describe_unique(&table.name, unique, own)?;
+    let columns = &described.columns;
     if table.indexes.len() >= INDEXES_MAX {
         return Err(SqlError::new("54011", format!("tables can have at most {INDEXES_MAX} indexes")));
     }
-    for (name, ..) in &columns {
+    for (name, ..) in columns {
         let missing = || SqlError::new("42703", format!("column \"{name}\" named in key does not exist"));
         super::check_key_type(table, table.column_index(name).ok_or_else(missing)?)?;
     }
     let names: Vec<&str> = columns.iter().map(|(name, ..)| name.as_str()).collect();
-    let name = match name {
-        Some(name) => check_name(ident(name))?,
+    let name = match &described.name {
+        Some(name) => name.clone(),
         None => {
             let free = |name: &String| table.index(name).is_none();
             let mut names = (0..).map(|number| auto_name(&table.name, &names, "key", number));
@@ -184,17 +208,7 @@ pub(super) fn constraint(table: &mut Table, unique: &ast::UniqueConstraint, own:
     if table.index(&name).is_some() || name == table.name {
         return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")));
     }
-    let described = Described {
-        table: table.name.clone(),
-        if_not_exists: false,
-        concurrently: false,
-        name: None,
-        unique: true,
-        columns,
-        storing: Vec::new(),
-        predicate: None,
-    };
-    let index = Index { constraint: true, state: IndexState::Public, ..described.index(table, name)? };
+    let index = Index { state: IndexState::Public, ..described.index(table, name)? };
     table.indexes.push(index);
     Ok(())
 }
@@ -214,7 +228,7 @@ pub(super) fn drop_redundant(table: &mut Table) {
 }
 
 /// What a try of a transaction came to: whether it shall be tried again.
-async fn finish<E: Engine, T>(
+pub(super) async fn finish<E: Engine, T>(
     txn: E::Txn,
     result: Result<Option<T>, Failure>,
     attempt: u32,
@@ -263,7 +277,7 @@ pub(crate) async fn create<E: Engine>(
         let columns: Vec<&str> = described.columns.iter().map(|(name, ..)| name.as_str()).collect();
         let name = match &described.name {
             Some(name) => name.clone(),
-            None => auto_name(&described.table, &columns, "idx", number),
+            None => auto_name(&described.table, &columns, if described.constraint { "key" } else { "idx" }, number),
         };
         let mut taken = false;
         let work = async {
@@ -277,7 +291,10 @@ pub(crate) async fn create<E: Engine>(
             ];
             let rows = lock(&mut txn, keys).await?;
             let mut table = stored_table(rows.get(2), &described.table)?;
-            taken = rows[3..].iter().any(Option::is_some);
+            if table.is_in_steps() {
+                return Err(Failure::Sql(table.in_steps()));
+            }
+            taken = rows[3..].iter().any(Option::is_some) || (described.constraint && table.has_constraint(&name));
             if taken {
                 return Ok(None);
             }
@@ -288,7 +305,7 @@ pub(crate) async fn create<E: Engine>(
             let mut index = described.index(&table, name.clone())?;
             let (id, job) = next_ids(rows.get(1))?;
             index.id = id;
-            let job = Job::new(db, job, JobKind::CreateIndex, &table, &index, statement, txn.id());
+            let job = Job::new(db, job, JobKind::CreateIndex, &table, Some(&index), statement, txn.id());
             table.indexes.push(index);
             let version = stored_number(rows.first())?.unwrap_or(0);
             let mut writes = vec![
@@ -319,12 +336,13 @@ pub(crate) async fn create<E: Engine>(
     unreachable!("the last attempt returns")
 }
 
-/// DROP INDEX: the index is no longer read, and a job does the rest.
+/// DROP INDEX: the index is no longer read, and a job does the rest. One of a constraint goes with its constraint only.
 pub(crate) async fn drop<E: Engine>(
     db: &Database<E>,
     catalog: &Catalog,
     name: &str,
     if_exists: bool,
+    as_constraint: bool,
     statement: &str,
 ) -> Result<Begun, SqlError> {
     let engine = db.engine();
@@ -344,8 +362,11 @@ pub(crate) async fn drop<E: Engine>(
             let mut table = stored_table(tables.first(), &owner)?;
             let at = table.indexes.iter().position(|index| index.name == name);
             let at = at.ok_or_else(|| SqlError::new("XX001", format!("index \"{name}\" is not in its table")))?;
+            if table.is_in_steps() {
+                return Err(Failure::Sql(table.in_steps()));
+            }
             let index = &table.indexes[at];
-            if index.constraint {
+            if index.constraint && !as_constraint {
                 let message =
                     format!("cannot drop index {name} because constraint {name} on table {owner} requires it");
                 return Err(SqlError::new("2BP01", message)
@@ -359,7 +380,7 @@ pub(crate) async fn drop<E: Engine>(
                     .into());
             }
             let (_, job) = next_ids(rows.get(1))?;
-            let job = Job::new(db, job, JobKind::DropIndex, &table, index, statement, txn.id());
+            let job = Job::new(db, job, JobKind::DropIndex, &table, Some(index), statement, txn.id());
             // Whoever still reads the index finds all in it: this step needs no wait before it.
             table.indexes[at].state = IndexState::WriteOnly;
             let version = stored_number(rows.first())?.unwrap_or(0);

@@ -321,6 +321,9 @@ pub(crate) async fn drop<E: Engine>(
                 if tables.iter().all(|known| known.id != table.id) {
                     let rows = lock(&mut txn, vec![catalog::table_key(&table.name)]).await?;
                     let stored = rows.first().and_then(Option::as_ref).map(|row| Table::from_bytes(row)).transpose()?;
+                    if let Some(busy) = stored.as_ref().filter(|stored| stored.is_in_steps()) {
+                        return Err(busy.in_steps().into());
+                    }
                     tables.extend(stored.filter(|stored| stored.id == table.id));
                 }
                 if let Some(stored) = tables.iter_mut().find(|known| known.id == table.id)

@@ -76,7 +76,12 @@ async fn make<E: Engine>(
     let mut parents = BTreeMap::new();
     for (name, row) in names.iter().zip(rows.iter().skip(3)) {
         let bytes = row.as_ref().ok_or_else(|| catalog::undefined_table(name))?;
-        parents.insert(name.to_string(), Table::from_bytes(bytes)?);
+        let parent = Table::from_bytes(bytes)?;
+        // The job that changes it has the descriptor as it was.
+        if parent.is_in_steps() {
+            return Err(parent.in_steps().into());
+        }
+        parents.insert(name.to_string(), parent);
     }
     let version = stored_number(rows.first())?.unwrap_or(0);
     let mut next = stored_number(rows.get(1))?.unwrap_or(u64::from(FIRST_TABLE_ID));
@@ -104,7 +109,7 @@ async fn make<E: Engine>(
     if table.foreign.making {
         let id = next;
         next += 1;
-        let made = Job::of_table(db, id, JobKind::CreateTable, &table, &new.statement, txn.id());
+        let made = Job::new(db, id, JobKind::CreateTable, &table, None, &new.statement, txn.id());
         writes.push(set(catalog::job_key(made.id), made.to_bytes()));
         writes.extend(Job::forgotten(catalog));
         job = Some(Box::new(made));
@@ -216,6 +221,9 @@ async fn unmake<E: Engine>(
         let rows = lock(txn, vec![catalog::table_key(&other.name)]).await?;
         let table = rows.first().and_then(Option::as_ref).map(|row| Table::from_bytes(row)).transpose()?;
         stored.extend(table.filter(|table| table.id == id));
+    }
+    if let Some(busy) = stored.iter().find(|other| other.is_in_steps()) {
+        return Err(busy.in_steps().into());
     }
     let mut said = Vec::new();
     let mut depends: Vec<(String, String)> = Vec::new();

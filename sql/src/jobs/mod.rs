@@ -30,19 +30,23 @@
 //!    finds a step done, after having read its effect, and before anything else is done.
 //! 4. The backfill goes through the table in the order of its keys, some rows at a time ([`backfill`]).
 //! 5. A unique index is then compared with its table at one timestamp before it is used ([`crate::check`]).
-//! 6. A job that has ended stays for a while, to be seen by `SHOW JOBS`.
+//! 6. ALTER TABLE and TRUNCATE go the same way with other steps (`ddl/steps.rs`): each is a whole descriptor, and all rows
+//!    are looked at ([`validate`]) where a check wants it.
+//! 7. A job that has ended stays for a while, to be seen by `SHOW JOBS`.
 
+mod alter;
 pub(crate) mod backfill;
 mod foreign;
 mod run;
 mod step;
+mod validate;
 
 use serde::{Deserialize, Serialize};
 use truetime::Timestamp;
 use txn::{Mutation, TxnId};
 
 use crate::SqlError;
-use crate::catalog::{self, Catalog, Index, IndexState, Table};
+use crate::catalog::{self, Catalog, Index, Table};
 use crate::engine::Engine;
 use crate::session::Database;
 
@@ -77,6 +81,10 @@ pub enum JobKind {
     CreateIndex,
     /// DROP INDEX.
     DropIndex,
+    /// ALTER TABLE.
+    AlterTable,
+    /// TRUNCATE.
+    Truncate,
 }
 
 /// How it stands.
@@ -124,7 +132,7 @@ impl JobError {
 
     /// For the client.
     pub fn to_sql(&self) -> SqlError {
-        let known = ["23505", "57014", "42P01", "54000"];
+        let known = ["23505", "23514", "23502", "22003", "22012", "57014", "42P01", "54000"];
         let sqlstate = known.into_iter().find(|known| *known == self.sqlstate).unwrap_or("XX000");
         SqlError { detail: self.detail.clone(), ..SqlError::new(sqlstate, self.message.clone()) }
     }
@@ -178,6 +186,21 @@ pub struct Job {
     pub error: Option<JobError>,
     /// When it was begun.
     pub created: i64,
+    /// Of a change of whole descriptors: the steps that are left, each with the tables as they are to be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Vec<Table>>,
+    /// The same steps back; none of what cannot be undone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub back: Vec<Vec<Table>>,
+    /// The checks for which all rows are looked at before the last step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<u32>,
+    /// At which timestamp they are looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<i64>,
+    /// The other tables that it changes, and their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<(String, u32)>,
 }
 
 impl Job {
@@ -187,7 +210,7 @@ impl Job {
         id: u64,
         kind: JobKind,
         table: &Table,
-        index: &Index,
+        index: Option<&Index>,
         statement: &str,
         owner: TxnId,
     ) -> Job {
@@ -198,8 +221,8 @@ impl Job {
             statement: statement.chars().take(1000).collect(),
             table: table.name.clone(),
             table_id: table.id,
-            index: index.name.clone(),
-            index_id: index.id,
+            index: index.map(|index| index.name.clone()).unwrap_or_default(),
+            index_id: index.map_or(0, |index| index.id),
             status: JobStatus::Running,
             wait_until: None,
             resume: None,
@@ -215,29 +238,44 @@ impl Job {
             cancel: false,
             error: None,
             created: now.latest.as_nanos(),
+            steps: Vec::new(),
+            back: Vec::new(),
+            checks: Vec::new(),
+            read_at: None,
+            others: Vec::new(),
         }
     }
 
-    /// A new one that is about a table and none of its indexes.
-    pub(crate) fn of_table<E: Engine>(
-        db: &Database<E>,
-        id: u64,
-        kind: JobKind,
-        table: &Table,
-        statement: &str,
-        owner: TxnId,
-    ) -> Job {
-        let none = Index {
-            id: 0,
-            name: String::new(),
-            unique: false,
-            constraint: false,
-            columns: Vec::new(),
-            storing: Vec::new(),
-            predicate: None,
-            state: IndexState::Public,
-        };
-        Job::new(db, id, kind, table, &none, statement, owner)
+    /// Whether it changes descriptors as wholes.
+    pub(crate) fn is_of_tables(&self) -> bool {
+        matches!(self.kind, JobKind::AlterTable | JobKind::Truncate)
+    }
+
+    /// Whether it may be undone.
+    pub(crate) fn is_undoable(&self) -> bool {
+        match self.kind {
+            JobKind::CreateIndex => true,
+            JobKind::DropIndex | JobKind::CreateTable => false,
+            JobKind::AlterTable | JobKind::Truncate => !self.back.is_empty(),
+        }
+    }
+
+    /// Of a change of whole descriptors that is under way: what it does next.
+    pub(crate) fn state(&self) -> Option<&'static str> {
+        match self.kind {
+            JobKind::Truncate if !self.has_ended() => Some("closed"),
+            JobKind::AlterTable if self.status == JobStatus::RollingBack => Some("undoing"),
+            JobKind::AlterTable if !self.has_ended() => {
+                Some(if self.steps.len() == 1 && !self.checks.is_empty() { "validating" } else { "in steps" })
+            }
+            _ => None,
+        }
+    }
+
+    /// Its tables, and their ids.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&str, u32)> {
+        let others = self.others.iter().map(|(name, id)| (name.as_str(), *id));
+        std::iter::once((self.table.as_str(), self.table_id)).chain(others)
     }
 
     /// Whether nothing is left to be done.

@@ -4,7 +4,7 @@ use txn::LockMode;
 use txn::client::ClientError;
 
 use super::step::{Step, step, write};
-use super::{Job, JobKind, backfill};
+use super::{Job, JobKind, backfill, validate};
 use crate::SqlError;
 use crate::catalog::{self, Index, Table};
 use crate::check::Comparison;
@@ -38,6 +38,9 @@ pub(crate) async fn run<E: Engine>(
         if let Ok(Step::Validate(table, index)) = &step {
             step = validate(db, id, owner, table, index).await;
         }
+        if let Ok(Step::Look(table, job)) = &step {
+            step = validate::look(db, id, owner, table, job).await;
+        }
         match step {
             Ok(Step::Did(job)) => {
                 failures = 0;
@@ -51,7 +54,7 @@ pub(crate) async fn run<E: Engine>(
             Ok(Step::Wait(until)) => db.engine().sleep_until_after(until).await,
             Ok(Step::Other) => return watch(db, id, tell).await,
             Ok(Step::Missing) => return Err(SqlError::new("42704", format!("job {id} does not exist any more"))),
-            Ok(Step::Validate(..)) => unreachable!("validated above"),
+            Ok(Step::Validate(..) | Step::Look(..)) => unreachable!("done above"),
             // Somebody needed a row that this held: take fewer.
             Err(Failure::Client(ClientError::Aborted { retryable: true, .. })) => rows_max = (rows_max / 2).max(1),
             // The row tells what came of it.
@@ -197,8 +200,9 @@ pub(crate) async fn cancel<E: Engine>(engine: &E, id: u64) -> Result<(), SqlErro
                     .hint("DROP TABLE ends it.")
                     .into());
             }
-            if job.kind == JobKind::DropIndex {
-                return Err(SqlError::new("55000", format!("job {id} drops an index and cannot be canceled")).into());
+            if !job.is_undoable() {
+                let what = if job.kind == JobKind::DropIndex { "drops an index" } else { "cannot be undone" };
+                return Err(SqlError::new("55000", format!("job {id} {what} and cannot be canceled")).into());
             }
             job.cancel = true;
             txn.write(vec![set(catalog::job_key(id), job.to_bytes())])?;

@@ -6,7 +6,7 @@
 use truetime::{Guarantee, Timestamp};
 use txn::{LockMode, Mutation, Priority};
 
-use super::{Job, JobError, JobKind, JobStatus, backfill, foreign};
+use super::{Job, JobError, JobKind, JobStatus, alter, backfill, foreign};
 use crate::SqlError;
 use crate::catalog::{self, CATALOG_LEASE_NS, Index, IndexState, Table};
 use crate::ddl::{lock, point, set, stored_number};
@@ -22,6 +22,8 @@ pub(super) enum Step {
     Wait(Timestamp),
     /// The index is to be compared with its table.
     Validate(Box<Table>, Box<Index>),
+    /// All rows of the table are to be looked at.
+    Look(Box<Table>, Box<Job>),
     /// The rows cannot be what the index wants them to be: it was said so in the row.
     Ended(Box<Job>),
     /// Somebody else does it.
@@ -65,7 +67,7 @@ pub(super) async fn step<E: Engine>(db: &Database<E>, id: u64, owner: &str, rows
 impl Job {
     /// From now on what was done is undone; false if it is so already.
     pub(super) fn fail(&mut self, err: &SqlError) -> bool {
-        let runs = self.status == JobStatus::Running;
+        let runs = self.status == JobStatus::Running && (self.is_undoable() || !self.is_of_tables());
         if runs {
             self.status = JobStatus::RollingBack;
             self.error = Some(JobError::of(err));
@@ -137,6 +139,9 @@ async fn work<E: Engine>(
         Ok(job) => job,
         Err(step) => return Ok((step, false)),
     };
+    if job.is_of_tables() {
+        return alter::work(db, txn, job, hasty).await;
+    }
     if job.kind == JobKind::CreateTable {
         return foreign::step(db, txn, job).await;
     }
@@ -171,7 +176,7 @@ async fn work<E: Engine>(
     }
     let next = match (job.status, job.kind, index.state) {
         (JobStatus::Done | JobStatus::Failed, ..) => unreachable!("a job that has ended is not worked on"),
-        (_, JobKind::CreateTable, _) => unreachable!("a table has steps of its own"),
+        (_, JobKind::CreateTable | JobKind::AlterTable | JobKind::Truncate, _) => unreachable!("done above"),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::DeleteOnly) => Some(IndexState::WriteOnly),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::WriteOnly) if !job.backfilled => {
             backfill::chunk(db, txn, &mut job, &table, &index, rows_max).await?;
@@ -222,6 +227,7 @@ async fn transition<T: Transaction>(
         Some(next) => table.indexes[at].state = next,
         None => {
             let index = table.indexes.remove(at);
+            catalog::constraint::forget_index(&mut table, index.id);
             writes.push(Mutation { key: catalog::index_key(&index.name), value: None });
         }
     }

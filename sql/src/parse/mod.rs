@@ -8,11 +8,13 @@
 //! `sqlparser` builds trees whose depth is that of the text, and frees them recursively: so the
 //! depth is bounded here, before it sees the tokens.
 
+mod alter;
 mod command;
 mod cursor;
 mod depth;
 mod fingerprint;
 mod index;
+pub(crate) mod names;
 mod sequence;
 mod session;
 mod time;
@@ -28,6 +30,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use crate::SqlError;
 use crate::plan::generated::Overriding;
 use crate::types::DataType;
+pub use alter::CommentOn;
 use cursor::Cursor;
 use depth::{check_depth, too_complex};
 use fingerprint::Fingerprint;
@@ -81,6 +84,22 @@ pub enum Statement {
         if_exists: bool,
         /// Which.
         names: Vec<String>,
+    },
+    /// ALTER TABLE, but for SPLIT AT.
+    AlterTable(Box<ast::AlterTable>),
+    /// TRUNCATE.
+    Truncate {
+        /// Which.
+        names: Vec<String>,
+        /// RESTART IDENTITY.
+        restart: bool,
+    },
+    /// COMMENT ON.
+    Comment {
+        /// What.
+        on: CommentOn,
+        /// None for NULL, which takes it away.
+        text: Option<String>,
     },
     /// ALTER INDEX .. SPLIT AT VALUES.
     SplitIndex {
@@ -339,6 +358,9 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     if let Some(statement) = sequence::parse(&mut cursor)? {
         return Ok(statement);
     }
+    if let Some(statement) = alter::parse(&mut cursor)? {
+        return Ok(statement);
+    }
     if let Some(statement) = command::parse(&mut cursor)? {
         return Ok(statement);
     }
@@ -373,6 +395,7 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
+        ast::Statement::AlterTable(alter) => Statement::AlterTable(Box::new(alter)),
         ast::Statement::CreateIndex(create) => Statement::CreateIndex(Box::new(create)),
         ast::Statement::Drop {
             object_type: ast::ObjectType::Index,

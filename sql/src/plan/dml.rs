@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlparser::ast;
 
+use super::check::Checks;
 use super::foreign::{self, Writes};
 use super::generated::{Overriding, computed, default_value, may_insert, may_update};
 use super::index::Maintained;
@@ -211,6 +212,7 @@ pub(super) fn insert(
     };
     let scope = table_scope(&table, &alias);
     let (returning, columns) = returning(items, &scope, &alias, params)?;
+    let checks = Checks::of(&table)?;
     let computed = computed(&table)?;
     if upsert && table.has_hidden_key() {
         return Err(SqlError::new(
@@ -224,7 +226,8 @@ pub(super) fn insert(
     };
     let foreign = foreign::graph(&table, catalog, writes)?;
     let into = Arc::clone(&table);
-    let plan = InsertPlan { table: into, rows, conflict, arbiter, indexes, returning, upsert, computed, foreign };
+    let plan =
+        InsertPlan { table: into, rows, conflict, arbiter, indexes, checks, returning, upsert, computed, foreign };
     Ok((Plan::Insert(plan), columns, Some(table)))
 }
 
@@ -360,10 +363,11 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
+    let checks = Checks::of(&table)?;
     let computed = computed(&table)?;
     let changed: Vec<usize> = assignments.iter().map(|(at, _)| *at).chain(computed.iter().map(|(at, _)| *at)).collect();
     let foreign = foreign::graph(&table, catalog, Writes::Updates(&changed))?;
-    let plan = UpdatePlan { scan, assignments, returning, indexes, computed, foreign };
+    let plan = UpdatePlan { scan, assignments, returning, indexes, checks, computed, foreign };
     Ok((Plan::Update(plan), columns, Some(table)))
 }
 

@@ -12,6 +12,7 @@ use txn::Span;
 use txn::types::KEY_BYTES_MAX;
 
 use super::access::after_prefix;
+use super::check::Checks;
 use super::generated::{Computed, computed, default_value};
 use super::index::{self, Maintained};
 use crate::SqlError;
@@ -123,6 +124,8 @@ pub struct Node {
     pub indexes: Vec<Maintained>,
     /// Its columns that are computed.
     pub computed: Computed,
+    /// What its rows must be.
+    pub checks: Checks,
     /// Its own constraints.
     pub parents: Vec<Outgoing>,
     /// Those that refer to it.
@@ -188,6 +191,7 @@ pub fn graph(table: &Arc<Table>, catalog: &Catalog, writes: Writes<'_>) -> Resul
         let mut node = Node {
             indexes: index::maintained(&table, catalog.sabotage)?,
             computed: computed(&table)?,
+            checks: Checks::of(&table)?,
             parents: Vec::new(),
             children: Vec::new(),
             table: Arc::clone(&table),

@@ -4,6 +4,7 @@
 //! allows, keeps what of the WHERE that did not settle as a filter, and does the rest row by row.
 
 pub mod access;
+pub mod check;
 mod dml;
 pub mod foreign;
 pub mod generated;
@@ -27,6 +28,7 @@ use crate::sink::ColumnInfo;
 use crate::system::{self, SystemTable};
 use crate::types::{DataType, TypeModifier};
 use access::Access;
+use check::Checks;
 use foreign::Graph;
 use generated::Computed;
 use index::{HINT, IndexUse, Maintained, Wishes};
@@ -171,6 +173,8 @@ pub struct InsertPlan {
     pub arbiter: Arbiter,
     /// What else is to be written.
     pub indexes: Vec<Maintained>,
+    /// What its rows must be.
+    pub checks: Checks,
     /// RETURNING.
     pub returning: Option<Vec<Expr>>,
     /// For the command's tag and EXPLAIN.
@@ -192,6 +196,8 @@ pub struct UpdatePlan {
     pub returning: Option<Vec<Expr>>,
     /// What else is to be written.
     pub indexes: Vec<Maintained>,
+    /// What its rows must be.
+    pub checks: Checks,
     /// Columns that follow from the others.
     pub computed: Computed,
     /// Foreign keys.

@@ -21,7 +21,7 @@ use crate::value::array::{DIMENSIONS_MAX, ITEMS_MAX};
 use crate::value::datetime::DAY_US;
 use crate::value::json::DEPTH_MAX;
 
-/// In an array: NULL.
+/// In an array, and of a column of which absence means something else: NULL.
 const NULL_TAG: u8 = 255;
 
 fn zigzag(v: i64) -> u64 {
@@ -41,6 +41,16 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+/// Appends NULL.
+pub(super) fn put_null(out: &mut Vec<u8>) {
+    out.push(NULL_TAG);
+}
+
+/// Whether the type that [`take_raw`] took is that of NULL.
+pub(super) fn is_null(tag: u8) -> bool {
+    tag == NULL_TAG
 }
 
 /// Appends the type and the bytes of a value that is not NULL.
@@ -123,6 +133,7 @@ pub(super) fn take_raw<'a>(rest: &mut &'a [u8]) -> Result<(u8, &'a [u8]), SqlErr
             &before[..before.len() - rest.len()]
         }
         2 | 5 => take(rest, 8)?,
+        NULL_TAG => &[],
         3 | 4 | 6..=15 => {
             let len = take_varint(rest)?;
             take(rest, len)?

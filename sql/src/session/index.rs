@@ -77,7 +77,7 @@ impl<E: Engine> Session<E> {
         for name in names {
             let catalog = self.db.load_strong().await?;
             let statement = format!("DROP INDEX {name}");
-            let begun = index::drop(&self.db, &catalog, name, if_exists, &statement).await?;
+            let begun = index::drop(&self.db, &catalog, name, if_exists, false, &statement).await?;
             done = self.run_job("DROP INDEX", begun, sink).await?;
         }
         Ok(done)

@@ -149,8 +149,7 @@ fn argument(
     let bound = Binder { scope: &scope, params: &mut params, aggregates: None, clause: "EXECUTE" }.bind(value)?;
     let found = bound.ty;
     // As if to a column of that type.
-    let column =
-        Column { id: 0, name: String::new(), ty, modifier: None, not_null: false, default: None, generated: None };
+    let column = Column::new(0, "", ty);
     let expr = bound.assign(&column, &mut params).map_err(|err| match (err.sqlstate, found) {
         ("42804", Some(found)) => SqlError::new(
             "42804",

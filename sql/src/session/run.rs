@@ -27,6 +27,11 @@ use crate::value;
 /// How often a statement of its own is tried before its conflict is the client's.
 const ATTEMPTS_MAX: u32 = 50;
 
+/// How long a statement waits for a table that is being truncated, in nanoseconds.
+const CLOSED_MAX_NS: i64 = 30_000_000_000;
+/// How often it looks, in nanoseconds.
+const CLOSED_LOOK_NS: i64 = 100_000_000;
+
 /// What a plan's run came to.
 pub(super) struct Ran {
     pub(super) counts: Counts,
@@ -82,6 +87,10 @@ impl<E: Engine> Session<E> {
             Statement::Sequence(statement) => self.sequence(statement, sink).await?,
             Statement::CreateIndex(create) => self.create_index(create, sink).await?,
             Statement::DropIndex { if_exists, names } => self.drop_index(names, *if_exists, sink).await?,
+            Statement::AlterTable(alter) => self.alter_table(alter, sink).await?,
+            // A table with anything that would restart is refused.
+            Statement::Truncate { names, restart: _ } => self.truncate(names, sink).await?,
+            Statement::Comment { on, text } => self.comment(on, text.as_deref(), sink).await?,
             Statement::SplitIndex { index, rows } => self.split_index(index, rows).await?,
             Statement::CancelJob(id) => self.cancel_job(*id).await?,
             Statement::CheckTable { table, as_of } => self.check_table(table.as_deref(), *as_of, sink).await?,
@@ -169,8 +178,28 @@ impl<E: Engine> Session<E> {
     }
 
     /// The plan of a statement, the cached one if the catalog has not changed since.
-    /// Also, until when it may be used.
+    /// Also, until when it may be used. Waits for a table that is closed, if it is not read in the past.
     pub(super) async fn plan(&self, cached: &Cached) -> Result<(Arc<Planned>, Timestamp), SqlError> {
+        let mut waited_ns = 0;
+        loop {
+            let (planned, valid_until) = self.plan_once(cached).await?;
+            let Some(table) = planned.table.as_ref().filter(|table| table.closed) else {
+                return Ok((planned, valid_until));
+            };
+            if self.read_time(&cached.statement)?.is_some() {
+                // Until it is open again its rows are those that it had.
+                return Ok((planned, valid_until));
+            }
+            if waited_ns >= CLOSED_MAX_NS {
+                return Err(table.in_steps());
+            }
+            self.db.engine().sleep(CLOSED_LOOK_NS).await;
+            waited_ns += CLOSED_LOOK_NS;
+            self.db.load_strong().await?;
+        }
+    }
+
+    async fn plan_once(&self, cached: &Cached) -> Result<(Arc<Planned>, Timestamp), SqlError> {
         let at = self.read_time(&cached.statement)?;
         // What is read at a given time is planned with the catalog of that time, which never changes.
         let valid_until = |catalog: &Catalog| if at.is_some() { Timestamp::MAX } else { catalog.valid_until() };

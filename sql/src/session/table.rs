@@ -58,7 +58,12 @@ impl<E: Engine> Session<E> {
         Ok(completion)
     }
 
-    async fn changed<S: Sink>(&mut self, what: &str, change: Change, sink: &mut S) -> Result<Completion, SqlError> {
+    pub(super) async fn changed<S: Sink>(
+        &mut self,
+        what: &str,
+        change: Change,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
         let mut done = tag(what);
         match change {
             Change::Done(info, said) => {

@@ -35,7 +35,7 @@ impl Touched {
     }
 
     /// The latest timestamp at which the transaction may commit; none if it touched no table. 40001 if a table was
-    /// dropped since.
+    /// dropped or truncated since.
     pub(super) async fn deadline<E: Engine>(&self, db: &Database<E>) -> Result<Option<Timestamp>, SqlError> {
         if self.tables.is_empty() {
             return Ok(None);
@@ -50,11 +50,14 @@ impl Touched {
         }
         let mut deadline: Option<Timestamp> = None;
         for (table, until) in &self.tables {
-            let until = match catalog.any_table(&table.name) {
+            // By its id: it may be called otherwise now.
+            let until = match catalog.any_table_by_id(table.id) {
                 Some(current) if current == table => catalog.valid_until().max(*until),
-                Some(current) if current.id == table.id => *until,
-                _ => {
-                    let message = format!("could not serialize access: table \"{}\" was dropped", table.name);
+                Some(_) => *until,
+                None => {
+                    // By another id, it is another table, or has lost all its rows.
+                    let what = if catalog.table(&table.name).is_some() { "truncated, or made anew" } else { "dropped" };
+                    let message = format!("could not serialize access: table \"{}\" was {what}", table.name);
                     return Err(SqlError::new("40001", message).hint("Retry the transaction from its start."));
                 }
             };

@@ -24,7 +24,8 @@ use txn::client::ClientError;
 use txn::types::TXN_BYTES_MAX;
 use txn::{AbortReason, Key, LockMode, ReadOp, Span};
 
-use super::insert::{check_nulls, read_points, shown};
+use super::check::check_row;
+use super::insert::{read_points, shown};
 use super::modify::{Change, Target, write_changes, write_deletes};
 use super::{Failure, Reader, set_key};
 use crate::SqlError;
@@ -388,7 +389,7 @@ async fn act<E: Engine>(
             };
         }
         compute(&child.computed, &mut new, context)?;
-        check_nulls(table, &new)?;
+        check_row(table, &child.checks, Some(&old), &new, context)?;
         let new_key: Key = row::encode_key(table, &new)?.into();
         changes.push(Change { old_key, old, new_key, new });
     }

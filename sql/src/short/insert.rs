@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use txn::client::ClientError;
 use txn::{AbortReason, Key, LockMode, Mutation, Span};
 
+use super::check::{check_nulls, check_row};
 use super::foreign::{self, Changed};
 use super::index::Writer;
 use super::scan::{Pages, Scanner};
@@ -19,21 +20,6 @@ use crate::row;
 use crate::sink::Sink;
 use crate::types::Datum;
 use crate::value;
-
-/// 23502 if a column that must not be NULL is.
-pub(super) fn check_nulls(table: &Table, row: &[Datum]) -> Result<(), SqlError> {
-    match table.columns.iter().zip(row).find(|(column, datum)| column.not_null && datum.is_null()) {
-        None => Ok(()),
-        Some((column, _)) => Err(SqlError::new(
-            "23502",
-            format!(
-                "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
-                column.name, table.name
-            ),
-        )
-        .detail(format!("Failing row contains ({}).", shown(table.visible_columns().map(|(at, _)| &row[at]))))),
-    }
-}
 
 pub(super) fn shown<'a>(row: impl Iterator<Item = &'a Datum>) -> String {
     let text = |datum: &Datum| match value::to_text(datum) {
@@ -90,15 +76,22 @@ pub(super) async fn run<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.table;
+    // What replaces only some columns may be right, though by itself it would not be.
+    let partial = matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() < table.columns.len());
     let mut rows: Vec<(Key, Vec<Datum>)> = Vec::with_capacity(plan.rows.len());
     for exprs in &plan.rows {
         let mut row = project(exprs, &[], context)?;
         compute(&plan.computed, &mut row, context)?;
-        check_nulls(table, &row)?;
+        if partial {
+            check_nulls(table, &row)?;
+        } else {
+            check_row(table, &plan.checks, None, &row, context)?;
+        }
         rows.push((row::encode_key(table, &row)?.into(), row));
     }
     // Old entries of indexes can only be deleted by whoever has seen the old row.
     let blind = plan.indexes.is_empty()
+        && table.hidden.is_empty()
         && matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() == table.columns.len());
     let mut known: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
     let (mut scanned, mut bytes) = (0, 0);
@@ -163,7 +156,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 let old = known.get(&owner).cloned();
                 // A statement that locks sees both at one time, as long as it has its locks.
                 let old = old.ok_or_else(|| ClientError::aborted(AbortReason::LocksLost))?;
-                let mut both = old.clone();
+                let mut both = old[..table.columns.len()].to_vec();
                 both.extend(row);
                 touched.insert(owner.clone());
                 if let Some(filter) = filter
@@ -176,7 +169,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
                     new[*column] = eval(expr, &both, context)?;
                 }
                 compute(&plan.computed, &mut new, context)?;
-                check_nulls(table, &new)?;
+                check_row(table, &plan.checks, Some(&old), &new, context)?;
                 (owner, Some(old), new)
             }
             (Conflict::Replace(columns), Some(_)) if !blind && on_primary => {
@@ -186,9 +179,15 @@ pub(super) async fn run<E: Engine, S: Sink>(
                     new[*column] = row[*column].clone();
                 }
                 compute(&plan.computed, &mut new, context)?;
+                check_row(table, &plan.checks, Some(&old), &new, context)?;
                 (key, Some(old), new)
             }
-            _ => (key, None, row),
+            _ => {
+                if partial {
+                    check_row(table, &plan.checks, None, &row, context)?;
+                }
+                (key, None, row)
+            }
         };
         writer.change(&key, old.as_deref(), &new, reader).await?;
         if plan.foreign.is_some() {

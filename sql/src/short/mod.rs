@@ -1,5 +1,6 @@
 //! Running plans: reads and writes of one transaction or snapshot, row by row.
 
+mod check;
 mod foreign;
 pub(crate) mod index;
 mod insert;

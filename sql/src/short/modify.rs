@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use txn::types::TXN_BYTES_MAX;
 use txn::{Key, LockMode, Mutation, Value};
 
+use super::check::check_row;
 use super::foreign::{self, Changed};
 use super::index::{self, Owners};
-use super::insert::{check_nulls, duplicate_key, read_keys};
+use super::insert::{duplicate_key, read_keys};
 use super::scan::{Pages, RowScanner};
 use super::{Counts, Failure, Output, Reader, project};
 use crate::SqlError;
@@ -76,7 +77,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
             new[*column] = eval(expr, &old, context)?;
         }
         compute(&plan.computed, &mut new, context)?;
-        check_nulls(table, &new)?;
+        check_row(table, &plan.checks, Some(&old), &new, context)?;
         if let Some(exprs) = &plan.returning {
             returned.push(project(exprs, &new, context)?);
         }

@@ -2,8 +2,10 @@
 
 use truetime::Timestamp;
 
-use super::{Rows, quoted, text, text_columns};
-use crate::catalog::{Catalog, Index, Table};
+use super::{Rows, text, text_columns};
+use crate::catalog::constraint::{Commented, comment_key};
+use crate::catalog::{Catalog, CheckState, Index, Table};
+use crate::parse::names::quoted;
 use crate::sink::ColumnInfo;
 use crate::types::{DataType, Datum};
 
@@ -33,6 +35,61 @@ fn storing(index: &Index, table: &Table) -> Option<String> {
 pub(super) fn constraints(table: &Table) -> impl Iterator<Item = String> + '_ {
     let constraints = table.indexes.iter().filter(|index| index.constraint);
     constraints.map(|index| format!("  CONSTRAINT {} UNIQUE ({})", quoted(&index.name), columns(index, table)))
+}
+
+/// The lines of CREATE TABLE for CHECKs. NOT VALID is no part of that statement: see [`not_valid`].
+pub(super) fn checks(table: &Table) -> impl Iterator<Item = String> + '_ {
+    let whole = table.named_checks().filter(|(check, _)| check.state != CheckState::NotValid);
+    whole.map(|(check, text)| format!("  CONSTRAINT {} CHECK ({text})", quoted(&check.name)))
+}
+
+/// The statements after it, for CHECKs that hold for new rows only.
+pub(super) fn not_valid(table: &Table) -> impl Iterator<Item = String> + '_ {
+    let those = table.named_checks().filter(|(check, _)| check.state == CheckState::NotValid);
+    those.map(|(check, text)| {
+        let (table, name) = (quoted(&table.name), quoted(&check.name));
+        format!("ALTER TABLE {table} ADD CONSTRAINT {name} CHECK ({text}) NOT VALID")
+    })
+}
+
+/// The COMMENT ONs.
+pub(super) fn comments(table: &Table) -> impl Iterator<Item = String> + '_ {
+    commented(table).into_iter().map(|(kind, name, text)| {
+        let on = quoted(&table.name);
+        let what = match kind {
+            "table" => format!("TABLE {on}"),
+            "column" => format!("COLUMN {on}.{}", quoted(&name)),
+            "index" => format!("INDEX {}", quoted(&name)),
+            _ => format!("CONSTRAINT {} ON {on}", quoted(&name)),
+        };
+        format!("COMMENT ON {what} IS '{}'", text.replace('\'', "''"))
+    })
+}
+
+/// All comments of a table: what kind of thing each is on, its name, and the text.
+pub(crate) fn commented(table: &Table) -> Vec<(&'static str, String, String)> {
+    let mut found = Vec::new();
+    let mut add = |on: Commented, kind: &'static str, name: &str| {
+        if let Some(text) = table.comments.get(&comment_key(on)) {
+            found.push((kind, name.to_string(), text.clone()));
+        }
+    };
+    add(Commented::Table, "table", &table.name);
+    for column in &table.columns {
+        add(Commented::Column(column.id), "column", &column.name);
+    }
+    add(Commented::KeyIndex, "index", &table.key_name());
+    for index in &table.indexes {
+        add(Commented::Index(index.id), "index", &index.name);
+    }
+    add(Commented::Key, "constraint", &table.key_name());
+    for index in &table.indexes {
+        add(Commented::Unique(index.id), "constraint", &index.name);
+    }
+    for (check, _) in table.named_checks() {
+        add(Commented::Check(check.id), "constraint", &check.name);
+    }
+    found
 }
 
 /// The CREATE INDEX of the others.
@@ -101,7 +158,7 @@ pub(crate) fn jobs(catalog: &Catalog) -> Rows {
             Datum::Int(job.id as i64),
             text(&job.statement),
             text(job.status.name()),
-            index.unwrap_or(Datum::Null),
+            index.or_else(|| job.state().map(text)).unwrap_or(Datum::Null),
             Datum::Int(job.rows as i64),
             job.rows_total.map_or(Datum::Null, |rows| Datum::Int(rows as i64)),
             Datum::Int(job.node as i64),

@@ -18,6 +18,7 @@
 
 mod cluster;
 mod constraints;
+mod references;
 mod schema;
 mod statistics;
 
@@ -26,7 +27,7 @@ use std::sync::Arc;
 pub use statistics::{CommitSeen, RECENT_COMMITS_MAX, STATEMENTS_MAX, Seen, Statistics};
 
 use crate::SqlError;
-use crate::catalog::{Catalog, Column, Foreign, Table};
+use crate::catalog::{Catalog, Column, Table};
 use crate::engine::Engine;
 use crate::session::Database;
 use crate::settings::Settings;
@@ -66,7 +67,7 @@ enum Source {
 
 /// All of them. The place of one is its id for as long as a plan lives.
 fn all() -> impl Iterator<Item = &'static SystemTable> {
-    schema::TABLES.iter().chain(cluster::TABLES)
+    schema::TABLES.iter().chain(cluster::TABLES).chain(constraints::TABLES)
 }
 
 /// A system table by its schema and name.
@@ -84,22 +85,12 @@ impl SystemTable {
     pub fn table(&self) -> Arc<Table> {
         let place =
             all().position(|table| std::ptr::eq(table, self)).expect("there is no other than those of the list");
-        let column = |(at, (name, ty)): (usize, &(&str, DataType))| Column {
-            id: at as u32 + 1,
-            name: name.to_string(),
-            ty: *ty,
-            modifier: None,
-            not_null: false,
-            default: None,
-            generated: None,
-        };
+        let column = |(at, (name, ty)): (usize, &(&str, DataType))| Column::new(at as u32 + 1, *name, *ty);
         Arc::new(Table {
             id: IDS_FROM + place as u32,
             name: self.name.into(),
             columns: self.columns.iter().enumerate().map(column).collect(),
-            key: Vec::new(),
-            indexes: Vec::new(),
-            foreign: Foreign::default(),
+            ..Table::default()
         })
     }
 

@@ -2,13 +2,12 @@
 //! PostgreSQL present them. Views that would have no rows, because Meridian has nothing of the kind,
 //! are there and empty: tools ask for them all the same.
 
-use super::constraints::{
-    constraint_column_usage, key_column_usage, referential_constraints, sequences, table_constraints,
-};
+use super::constraints::{check_constraints, constraint_column_usage, key_column_usage, table_constraints};
+use super::references::{referential_constraints, sequences};
 use super::{SCHEMAS, Source, SystemTable, all};
 use crate::catalog::{Catalog, Column, Generated};
 use crate::types::DataType::{self, Int, Text};
-use crate::types::Datum;
+use crate::types::{Datum, TypeModifier};
 
 /// The only database.
 pub(super) const DATABASE: &str = "meridian";
@@ -151,7 +150,7 @@ pub(super) static TABLES: &[SystemTable] = &[
     table(
         "check_constraints",
         &[("constraint_catalog", Text), ("constraint_schema", Text), ("constraint_name", Text), ("check_clause", Text)],
-        nothing,
+        check_constraints,
     ),
     table(
         "views",
@@ -309,6 +308,19 @@ fn column(schema: &str, table: &str, at: usize, name: &str, ty: DataType, own: O
     };
     // That of an identity column is a part of it.
     let default = own.and_then(|own| own.default.as_deref()).filter(|_| identity.is_none());
+    let (mut name_of_type, mut udt, mut length) = (data_type, udt, None);
+    let (mut precision, mut radix, mut scale, mut fraction) = (precision, radix, scale, fraction);
+    match own.and_then(|column| column.modifier) {
+        Some(TypeModifier::Varchar(most)) => {
+            (name_of_type, udt, length) = ("character varying", "varchar", most.map(i64::from));
+        }
+        Some(TypeModifier::Char(characters)) => (udt, length) = ("bpchar", Some(i64::from(characters))),
+        Some(TypeModifier::Numeric { precision: digits, scale: after }) => {
+            (precision, radix, scale) = (Some(i64::from(digits)), Some(10), Some(i64::from(after)));
+        }
+        Some(TypeModifier::Precision(digits)) => fraction = Some(i64::from(digits)),
+        None => {}
+    }
     vec![
         text(DATABASE),
         text(schema),
@@ -317,8 +329,8 @@ fn column(schema: &str, table: &str, at: usize, name: &str, ty: DataType, own: O
         Datum::Int(at as i64 + 1),
         default.map_or(Datum::Null, text),
         yes(nullable),
-        text(data_type),
-        Datum::Null,
+        text(name_of_type),
+        int(length),
         int(octets),
         int(precision),
         int(radix),

@@ -21,6 +21,8 @@ pub enum Fault {
     Ambiguous,
     /// It is not taken.
     Unavailable,
+    /// The same, and the gateway gives up at once: no time passes for the others.
+    Gone,
     /// Nothing else.
     None,
 }
@@ -213,6 +215,9 @@ impl Transaction for MapTxn {
             self.buffer.iter().map(|m| (m.key.clone(), m.value.clone())).collect();
         let kind = format!("{mode:?}").to_lowercase();
         let mut map = self.engine.map();
+        if map.faults.front() == Some(&Fault::Gone) {
+            return Err(ClientError::Unavailable("nobody answers".into()));
+        }
         if map.wounds > 0 {
             map.wounds -= 1;
             self.ended = true;
@@ -283,7 +288,7 @@ impl Transaction for MapTxn {
             Some(Fault::Ambiguous) => {
                 return Err(ClientError::Ambiguous { txn: self.id, coordinator: Default::default() });
             }
-            Some(Fault::Unavailable) => return Err(ClientError::Unavailable("nobody answers".into())),
+            Some(Fault::Unavailable | Fault::Gone) => return Err(ClientError::Unavailable("nobody answers".into())),
             Some(Fault::None) | None => {}
         }
         map.now_ns += 1_000_000;
@@ -324,6 +329,9 @@ impl Engine for MapEngine {
 
     async fn sleep_until_after(&self, t: Timestamp) {
         let mut map = self.map();
+        if map.faults.front() == Some(&Fault::Gone) {
+            return;
+        }
         map.now_ns = map.now_ns.max(t.as_nanos() + 1_000);
     }
 

@@ -140,6 +140,12 @@ impl Script {
                 (0..number(count)).for_each(|_| self.engine.fault(Fault::Unavailable));
                 Ok(())
             }
+            // The same for good, and nobody waits for it: what it knew is gone, and the others go on at once.
+            "\\lose" => {
+                (0..rest.parse().expect("a number")).for_each(|_| self.engine.fault(Fault::None));
+                (0..1_000).for_each(|_| self.engine.fault(Fault::Gone));
+                Ok(())
+            }
             "\\heal" => {
                 self.engine.no_faults();
                 Ok(())

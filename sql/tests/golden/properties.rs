@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use sql::catalog::{Catalog, Column, Foreign, KeyColumn, Table};
+use sql::catalog::{Catalog, Column, KeyColumn, Missing, Table};
 use sql::types::{ArrayValue, DataType, Datum, Element, Interval, Json, Numeric};
 use sql::{Database, row, value};
 use truetime::Timestamp;
@@ -171,25 +171,15 @@ pub fn random_table(random: &mut Random) -> Table {
     let count = 1 + random.below(6) as usize;
     let keys = 1 + random.below(count as u64) as usize;
     let columns = (0..count)
-        .map(|index| Column {
-            id: index as u32 * 50 + 1,
-            name: format!("c{index}"),
-            ty: if index < count - keys { *random.pick(&types()) } else { *random.pick(&key_types()) },
-            modifier: None,
-            not_null: false,
-            default: None,
-            generated: None,
+        .map(|index| {
+            let ty = if index < count - keys { *random.pick(&types()) } else { *random.pick(&key_types()) };
+            let added = index < count - keys && random.below(3) == 0;
+            let missing = if added { Missing::new(random.datum(ty)) } else { None };
+            Column { missing, ..Column::new(index as u32 * 50 + 1, format!("c{index}"), ty) }
         })
         .collect();
     let key = (0..keys).map(|at| KeyColumn { column: count - 1 - at, desc: random.below(2) == 0 }).collect();
-    Table {
-        id: 16 + random.below(3) as u32,
-        name: "t".into(),
-        columns,
-        key,
-        indexes: Vec::new(),
-        foreign: Foreign::default(),
-    }
+    Table { id: 16 + random.below(3) as u32, name: "t".into(), columns, key, ..Table::default() }
 }
 
 pub fn random_row(table: &Table, random: &mut Random) -> Vec<Datum> {
@@ -221,8 +211,18 @@ fn rows_come_back() {
         if table.key_position(0).is_none() {
             narrow.columns[0].id = 9_999;
             let mut expected = stored.clone();
-            expected[0] = Datum::Null;
+            let missing = table.columns[0].missing.as_ref();
+            expected[0] = missing.map_or(Datum::Null, |missing| missing.datum().clone());
             assert!(same(&row::decode_row(&narrow, &key, &bytes).unwrap(), &expected));
+            // One that hides it keeps it; who inserts without it leaves it to what is missing.
+            let mut hiding = table.with_columns(table.columns[1..].to_vec());
+            hiding.hidden = vec![table.columns[0].clone()];
+            let seen = row::decode_row(&hiding, &key, &bytes).unwrap();
+            assert!(same(&seen[..seen.len() - 1], &stored[1..]) && same(&seen[seen.len() - 1..], &stored[..1]));
+            let kept = row::encode_value(&hiding, &seen).unwrap();
+            assert!(same(&row::decode_row(&table, &key, &kept).unwrap(), &stored));
+            let inserted = row::encode_value(&hiding, &stored[1..]).unwrap();
+            assert!(same(&row::decode_row(&table, &key, &inserted).unwrap(), &expected));
         }
     }
 }

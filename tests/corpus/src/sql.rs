@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use ::sql::catalog::{Catalog, Column, Foreign, KeyColumn, Table};
+use ::sql::catalog::{Catalog, Column, KeyColumn, Table};
 use ::sql::parse::{self as parser, Statement, TimeExpr};
 use ::sql::types::{DataType, Datum, Element};
 use ::sql::{plan as planner, row as rows, value};
@@ -24,32 +24,16 @@ pub fn table() -> Table {
         let is_key = at < keys.len();
         let name = format!("{}{at}", if is_key { "k" } else { "v" });
         let default = (at == keys.len() + 1).then(|| "1 + 2".to_string());
-        columns.push(Column {
-            id: at as u32 + 1,
-            name,
-            ty,
-            modifier: None,
-            not_null: is_key,
-            default,
-            generated: None,
-        });
+        columns.push(Column { not_null: is_key, default, ..Column::new(at as u32 + 1, name, ty) });
     }
     let key = (0..keys.len()).map(|column| KeyColumn { column, desc: column % 2 == 1 }).collect();
-    Table { id: 7, name: "t".into(), columns, key, indexes: Vec::new(), foreign: Foreign::default() }
+    Table { id: 7, name: "t".into(), columns, key, ..Table::default() }
 }
 
 /// That table, and a simple one `a (id BIGINT PRIMARY KEY, b TEXT, c DOUBLE, d TIMESTAMPTZ)`.
 pub fn two_tables() -> Catalog {
     let mut catalog = Catalog::default();
-    let column = |id: u32, name: &str, ty| Column {
-        id,
-        name: name.into(),
-        ty,
-        modifier: None,
-        not_null: id == 1,
-        default: None,
-        generated: None,
-    };
+    let column = |id: u32, name: &str, ty| Column { not_null: id == 1, ..Column::new(id, name, ty) };
     let columns = vec![
         column(1, "id", DataType::Int),
         column(2, "b", DataType::Text),
@@ -61,8 +45,7 @@ pub fn two_tables() -> Catalog {
         name: "a".into(),
         columns,
         key: vec![KeyColumn { column: 0, desc: false }],
-        indexes: Vec::new(),
-        foreign: Foreign::default(),
+        ..Table::default()
     };
     for table in [table(), simple] {
         catalog.tables.insert(table.name.clone(), Arc::new(table));
