@@ -329,8 +329,8 @@ fn apply(
                             .detail("A table's primary key is the order of its rows."));
                     }
                     None if table.foreign.keys.iter().any(|key| key.name == name) => {
-                        return Err(SqlError::unsupported("dropping a foreign key")
-                            .hint("DROP TABLE .. CASCADE of the table that it refers to drops it."));
+                        return Err(SqlError::unsupported("dropping a foreign key beside other actions")
+                            .hint("Give each an ALTER TABLE of its own."));
                     }
                     None if table.has_constraint(&name) => {
                         return Err(SqlError::unsupported("dropping a UNIQUE constraint beside other actions")

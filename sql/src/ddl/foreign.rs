@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use super::check_name;
-use super::index::{INDEXES_MAX, auto_name};
+use super::index::{INDEXES_MAX, auto_name, finish};
+use super::{ATTEMPTS_MAX, check_name, lock, set, stored_number};
 use crate::SqlError;
-use crate::catalog::{Action, Catalog, ForeignKey, Index, IndexColumn, IndexState, Table, undefined_table};
+use crate::catalog::{self, Action, Catalog, ForeignKey, Index, IndexColumn, IndexState, Table, undefined_table};
+use crate::engine::{CommitInfo, Engine, Transaction};
 use crate::expr::Expr;
 use crate::parse::{ident, object_name};
 use crate::plan::generated::computed;
+use crate::short::Failure;
 use crate::types::DataType;
 
 /// A foreign key as a statement describes it.
@@ -276,6 +278,58 @@ pub(super) fn may_alter(before: &Table, after: &Table) -> Result<(), SqlError> {
         "42703" => SqlError::unsupported("renaming a column that a generated column is computed from"),
         _ => err,
     })
+}
+
+/// ALTER TABLE .. DROP CONSTRAINT of a foreign key. Nothing has to wait for it: for a while some keep it, and some do not.
+pub(crate) async fn drop_key<E: Engine>(
+    engine: &E,
+    catalog: &Catalog,
+    table: &str,
+    name: &str,
+) -> Result<CommitInfo, SqlError> {
+    let mut priority = None;
+    for attempt in 1..=ATTEMPTS_MAX {
+        let mut txn = engine.begin(priority);
+        priority = Some(txn.priority());
+        let work = async {
+            let rows = lock(&mut txn, vec![catalog::version_key(), catalog::table_key(table)]).await?;
+            let version = stored_number(rows.first())?.unwrap_or(0);
+            let bytes = rows.get(1).and_then(Option::as_ref).ok_or_else(|| undefined_table(table))?;
+            let mut child = Table::from_bytes(bytes)?;
+            child.refuse_in_steps()?;
+            let Some(at) = child.foreign.keys.iter().position(|key| key.name == name) else { return Ok(None) };
+            let parent = child.foreign.keys.remove(at).parent;
+            let mut writes = vec![set(catalog::version_key(), (version + 1).to_string())];
+            if parent != child.id && child.foreign.keys.iter().all(|key| key.parent != parent) {
+                let changed = || SqlError::new("40001", "could not serialize access: the schema has changed");
+                let known = catalog.any_table_by_id(parent).ok_or_else(changed)?;
+                let rows = lock(&mut txn, vec![catalog::table_key(&known.name)]).await?;
+                let bytes = rows.first().and_then(Option::as_ref).ok_or_else(changed)?;
+                let mut stored = Table::from_bytes(bytes)?;
+                if stored.id != parent {
+                    return Err(changed().into());
+                }
+                if stored.is_in_steps() {
+                    return Err(stored.in_steps().into());
+                }
+                stored.foreign.referenced_by.retain(|id| *id != child.id);
+                writes.push(set(catalog::table_key(&stored.name), stored.to_bytes()));
+            }
+            writes.push(set(catalog::table_key(&child.name), child.to_bytes()));
+            txn.write(writes)?;
+            Ok::<_, Failure>(Some(()))
+        };
+        let result = work.await;
+        match finish::<E, _>(txn, result, attempt).await? {
+            None => {}
+            Some(Some(((), info))) => return Ok(info),
+            Some(None) => {
+                let message = format!("constraint \"{name}\" of relation \"{table}\" does not exist");
+                return Err(SqlError::new("42704", message));
+            }
+        }
+    }
+    unreachable!("the last attempt returns")
 }
 
 /// Whether a table, an index or a sequence has this name.
