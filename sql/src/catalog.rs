@@ -10,6 +10,7 @@
 //!   00 "index/" NAME     an index's table             accounts
 //!   00 "job/" NUMBER     a schema change under way    see `jobs`
 //!   00 "view/" NAME      a view's descriptor          {"id":17,"name":"rich","query":"SELECT ..",...}
+//!   00 "sequence/" NAME  a sequence                   see `catalog/sequence.rs`
 //! ```
 //!
 //! A schema change is an ordinary transaction that writes `version`, so the commit timestamp of
@@ -29,7 +30,10 @@
 //! ids are never reused. A later issue removes them after the retention.
 
 pub mod constraint;
+mod foreign;
+mod generated;
 mod index;
+pub mod sequence;
 mod view;
 
 use std::collections::BTreeMap;
@@ -44,7 +48,10 @@ use crate::jobs::Job;
 use crate::types::{DataType, TypeModifier};
 
 pub use constraint::{Check, CheckKind, CheckState, Missing};
+pub use foreign::{Action, Foreign, ForeignKey, Way};
+pub use generated::{Generated, HIDDEN_KEY};
 pub use index::{Index, IndexColumn, IndexState};
+pub use sequence::Sequence;
 pub use view::{View, ViewColumn};
 
 /// How long after it was read a cached catalog may be used, in nanoseconds.
@@ -104,6 +111,13 @@ pub fn view_key(name: &str) -> Key {
     key.into()
 }
 
+/// The key of a sequence's descriptor.
+pub fn sequence_key(name: &str) -> Key {
+    let mut key = b"\0sequence/".to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
 /// The keys of all views' descriptors.
 pub fn view_span() -> Span {
     Span::new(&b"\0view/"[..], &b"\0view0"[..])
@@ -147,6 +161,9 @@ pub struct Column {
     pub not_null: bool,
     /// The SQL text of its DEFAULT.
     pub default: Option<String>,
+    /// Where its values come from, if not from the client alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<Generated>,
     /// What it is in rows that do not say: those from before the column was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<Missing>,
@@ -155,7 +172,16 @@ pub struct Column {
 impl Column {
     /// One that may be NULL, and has no default.
     pub fn new(id: u32, name: impl Into<String>, ty: DataType) -> Column {
-        Column { id, name: name.into(), ty, modifier: None, not_null: false, default: None, missing: None }
+        Column {
+            id,
+            name: name.into(),
+            ty,
+            modifier: None,
+            not_null: false,
+            default: None,
+            generated: None,
+            missing: None,
+        }
     }
 
     /// Whether what is missing in rows is a value of it.
@@ -187,6 +213,9 @@ pub struct Table {
     /// Its secondary indexes, those that come and go too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Index>,
+    /// Its foreign keys, and those that refer to it.
+    #[serde(default, skip_serializing_if = "Foreign::is_empty")]
+    pub foreign: Foreign,
     /// What its rows must be, beside their types: those that come and go too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
@@ -254,12 +283,13 @@ impl Table {
         let sound = !table.key.is_empty()
             && table.key.iter().all(|key| key.column < table.columns.len())
             && table.indexes.iter().all(|index| index.is_sound(&table))
-            && table.columns.iter().chain(&table.hidden).all(Column::is_sound);
+            && table.columns.iter().chain(&table.hidden).all(Column::is_sound)
+            && table.foreign.is_sound(&table);
         if sound {
             Ok(table)
         } else {
             Err(bad(format!(
-                "table \"{}\" has no primary key, an index without columns, or a value of another type",
+                "table \"{}\" has no primary key, an index or a constraint without columns, or a value of another type",
                 table.name
             )))
         }
@@ -286,6 +316,10 @@ pub struct Catalog {
     pub tables: BTreeMap<String, Arc<Table>>,
     /// Views, by name.
     pub views: BTreeMap<String, Arc<View>>,
+    /// Those that nobody can use yet, by name: see `catalog/foreign.rs`.
+    pub making: BTreeMap<String, Arc<Table>>,
+    /// By name.
+    pub sequences: BTreeMap<String, Arc<Sequence>>,
     /// Schema changes under way, and the last ones that have ended, by number.
     pub jobs: BTreeMap<u64, Arc<Job>>,
     /// What is broken on purpose.
@@ -302,10 +336,14 @@ impl Catalog {
                 catalog.changed_at = row.commit_ts;
             } else if row.key.starts_with(b"\0table/") {
                 let table = Table::from_bytes(&row.value)?;
-                catalog.tables.insert(table.name.clone(), Arc::new(table));
+                let tables = if table.foreign.making { &mut catalog.making } else { &mut catalog.tables };
+                tables.insert(table.name.clone(), Arc::new(table));
             } else if row.key.starts_with(b"\0view/") {
                 let view = View::from_bytes(&row.value)?;
                 catalog.views.insert(view.name.clone(), Arc::new(view));
+            } else if row.key.starts_with(b"\0sequence/") {
+                let sequence = Sequence::from_bytes(&row.value)?;
+                catalog.sequences.insert(sequence.name.clone(), Arc::new(sequence));
             } else if row.key.starts_with(b"\0job/") {
                 let job = Job::from_bytes(&row.value)?;
                 catalog.jobs.insert(job.id, Arc::new(job));

@@ -1,12 +1,16 @@
-//! CREATE TABLE, DROP TABLE, and where to split.
+//! What CREATE TABLE describes, and where to split.
 
 pub(crate) mod alter;
 pub(crate) mod comment;
 pub(crate) mod constraint;
+pub(crate) mod foreign;
+mod generated;
 pub(crate) mod index;
 mod rename;
 pub(crate) mod retype;
+pub(crate) mod sequence;
 pub(crate) mod steps;
+pub(crate) mod table;
 pub(crate) mod truncate;
 pub(crate) mod view;
 
@@ -18,12 +22,9 @@ use txn::client::ClientError;
 use txn::{Key, LockMode, Mutation, ReadOp, Span};
 
 use crate::SqlError;
-use crate::catalog::{
-    self, Catalog, Column, FIRST_TABLE_ID, KeyColumn, NAME_BYTES_MAX, TABLE_COLUMNS_MAX, TABLES_MAX, Table,
-};
-use crate::engine::{CommitInfo, Engine, Transaction};
+use crate::catalog::{self, Column, KeyColumn, NAME_BYTES_MAX, TABLE_COLUMNS_MAX, Table};
+use crate::engine::Transaction;
 use crate::entry::Layout;
-use crate::expr::bind::type_of;
 use crate::expr::{Binder, EvalContext, Params, Scope, eval};
 use crate::parse::{ident, object_name};
 use crate::row;
@@ -70,18 +71,14 @@ pub(crate) fn describe(create: &ast::CreateTable) -> Result<Table, SqlError> {
         match constraint {
             ast::TableConstraint::PrimaryKey(key) => primary_key(&mut table, key)?,
             ast::TableConstraint::Unique(unique) => index::constraint(&mut table, unique, None)?,
-            ast::TableConstraint::ForeignKey(_) => return Err(SqlError::unsupported("FOREIGN KEY")),
-            // Once all columns are known.
-            ast::TableConstraint::Check(_) => {}
+            // Once all columns, and the tables that they refer to, are known.
+            ast::TableConstraint::ForeignKey(_) | ast::TableConstraint::Check(_) => {}
             _ => return Err(SqlError::unsupported("a constraint of this CREATE TABLE")),
         }
     }
     index::drop_redundant(&mut table);
     constraint::of_create(&mut table, create)?;
-    if table.key.is_empty() {
-        return Err(SqlError::new("42P16", format!("table \"{}\" has no primary key", table.name))
-            .hint("Add PRIMARY KEY (..)."));
-    }
+    generated::finish(&mut table)?;
     Ok(table)
 }
 
@@ -90,9 +87,11 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
     if table.column_index(&name).is_some() {
         return Err(SqlError::new("42701", format!("column \"{name}\" specified more than once")));
     }
+    generated::check_name(&name)?;
     let index = table.columns.len();
-    let (ty, modifier) = type_of(&column.data_type)?;
-    let mut result = Column { modifier, ..Column::new(table.next_number(), name.clone(), ty) };
+    let (ty, modifier, generated) = generated::type_of(&column.data_type)?;
+    let not_null = generated.is_some();
+    let mut result = Column { modifier, not_null, generated, ..Column::new(table.next_number(), name.clone(), ty) };
     let mut is_key = false;
     let mut null = false;
     for option in &column.options {
@@ -117,11 +116,13 @@ fn add_column(table: &mut Table, column: &ast::ColumnDef) -> Result<(), SqlError
             }
             // Once all columns are known.
             ast::ColumnOption::Unique(_) | ast::ColumnOption::Check(_) => {}
-            ast::ColumnOption::ForeignKey(_) => return Err(SqlError::unsupported("REFERENCES")),
-            ast::ColumnOption::Generated { .. } => return Err(SqlError::unsupported("GENERATED")),
+            // Once the tables that they refer to are known.
+            ast::ColumnOption::ForeignKey(_) => {}
+            ast::ColumnOption::Generated { .. } => generated::option(table, &mut result, &option.option)?,
             other => return Err(SqlError::unsupported(format!("the column option {other}"))),
         }
     }
+    generated::check(table, &result)?;
     if null && (result.not_null || is_key) {
         return Err(SqlError::syntax(format!(
             "conflicting NULL/NOT NULL declarations for column \"{name}\" of table \"{}\"",
@@ -191,14 +192,6 @@ fn set_key(table: &mut Table, key: Vec<KeyColumn>) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// What a schema change came to.
-pub(crate) enum Change {
-    /// Committed.
-    Done(CommitInfo),
-    /// There was nothing to do; why.
-    Nothing(&'static str, String),
-}
-
 pub(crate) fn point(key: Key) -> ReadOp {
     ReadOp { span: Span::point(key), reverse: false, limit: 0 }
 }
@@ -215,138 +208,6 @@ pub(crate) fn set(key: Key, value: impl Into<Vec<u8>>) -> Mutation {
 
 pub(crate) fn stored_number(row: Option<&Option<txn::Value>>) -> Result<Option<u64>, SqlError> {
     row.and_then(Option::as_ref).map(|bytes| catalog::parse_number(bytes)).transpose()
-}
-
-/// CREATE TABLE.
-pub(crate) async fn create<E: Engine>(
-    engine: &E,
-    catalog: &Catalog,
-    mut table: Table,
-    if_not_exists: bool,
-) -> Result<Change, SqlError> {
-    if catalog.tables.len() >= TABLES_MAX {
-        return Err(SqlError::new("54000", format!("there are {TABLES_MAX} tables already")));
-    }
-    let mut priority = None;
-    for attempt in 1.. {
-        let mut txn = engine.begin(priority);
-        priority = Some(txn.priority());
-        let work = async {
-            let names = index::name_keys(&table);
-            let mut keys = vec![catalog::version_key(), catalog::id_key(), catalog::table_key(&table.name)];
-            keys.extend(names.iter().map(|(_, key)| key.clone()));
-            let rows = lock(&mut txn, keys).await?;
-            if rows.get(2).is_some_and(Option::is_some) {
-                return Ok::<_, super::short::Failure>(false);
-            }
-            if let Some((_, (name, _))) = rows.iter().skip(3).zip(&names).find(|(row, _)| row.is_some()) {
-                return Err(SqlError::new("42P07", format!("relation \"{name}\" already exists")).into());
-            }
-            let version = stored_number(rows.first())?.unwrap_or(0);
-            let id = stored_number(rows.get(1))?.unwrap_or(u64::from(FIRST_TABLE_ID));
-            table.id = u32::try_from(id).map_err(|_| SqlError::new("54000", "all table ids are used up"))?;
-            let mut next = table.id;
-            for index in &mut table.indexes {
-                next = next.checked_add(1).ok_or_else(|| SqlError::new("54000", "all table ids are used up"))?;
-                index.id = next;
-            }
-            let mut writes = vec![
-                set(catalog::version_key(), (version + 1).to_string()),
-                set(catalog::id_key(), (u64::from(next) + 1).to_string()),
-                set(catalog::table_key(&table.name), table.to_bytes()),
-            ];
-            writes.extend(index::names(&table, true));
-            txn.write(writes)?;
-            Ok(true)
-        };
-        match work.await {
-            Ok(true) => match txn.commit(None).await {
-                Ok(info) => return Ok(Change::Done(info)),
-                Err(ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
-                Err(err) => return Err(err.into()),
-            },
-            Ok(false) => {
-                txn.rollback().await;
-                let message = format!("relation \"{}\" already exists", table.name);
-                if if_not_exists {
-                    return Ok(Change::Nothing("42P07", format!("{message}, skipping")));
-                }
-                return Err(SqlError::new("42P07", message));
-            }
-            Err(failure) => {
-                txn.rollback().await;
-                if !failure.is_retryable() || attempt >= ATTEMPTS_MAX {
-                    return Err(failure.into());
-                }
-            }
-        }
-    }
-    unreachable!("the last attempt returns")
-}
-
-/// DROP TABLE. Does not wait for other gateways. The second are the views that went with the tables.
-pub(crate) async fn drop<E: Engine>(
-    engine: &E,
-    names: &[String],
-    if_exists: bool,
-    cascade: bool,
-) -> Result<(Change, Vec<String>), SqlError> {
-    let mut priority = None;
-    for attempt in 1.. {
-        let mut txn = engine.begin(priority);
-        priority = Some(txn.priority());
-        let work = async {
-            let mut keys = vec![catalog::version_key()];
-            keys.extend(names.iter().map(|name| catalog::table_key(name)));
-            keys.extend(names.iter().map(|name| catalog::view_key(name)));
-            let rows = lock(&mut txn, keys).await?;
-            let version = stored_number(rows.first())?.unwrap_or(0);
-            let (tables, views) = rows[1..].split_at(names.len());
-            let mut writes = Vec::new();
-            for ((name, row), view) in names.iter().zip(tables).zip(views) {
-                match row {
-                    Some(row) => {
-                        writes.extend(index::names(&Table::from_bytes(row)?, false));
-                        writes.push(Mutation { key: catalog::table_key(name), value: None });
-                    }
-                    None if view.is_some() => {
-                        return Err(SqlError::new("42809", format!("\"{name}\" is not a table"))
-                            .hint("Use DROP VIEW to remove a view.")
-                            .into());
-                    }
-                    None if if_exists => {}
-                    None => return Err(SqlError::new("42P01", format!("table \"{name}\" does not exist")).into()),
-                }
-            }
-            if writes.is_empty() {
-                return Ok::<_, super::short::Failure>(None);
-            }
-            let more = view::dependents(&mut txn, "table", names, cascade).await?;
-            writes.extend(more.iter().map(|name| Mutation { key: catalog::view_key(name), value: None }));
-            writes.push(set(catalog::version_key(), (version + 1).to_string()));
-            txn.write(writes)?;
-            Ok(Some(more))
-        };
-        match work.await {
-            Ok(Some(more)) => match txn.commit(None).await {
-                Ok(info) => return Ok((Change::Done(info), more)),
-                Err(ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
-                Err(err) => return Err(err.into()),
-            },
-            Ok(None) => {
-                txn.rollback().await;
-                let message = format!("table \"{}\" does not exist, skipping", names.join(", "));
-                return Ok((Change::Nothing("00000", message), Vec::new()));
-            }
-            Err(failure) => {
-                txn.rollback().await;
-                if !failure.is_retryable() || attempt >= ATTEMPTS_MAX {
-                    return Err(failure.into());
-                }
-            }
-        }
-    }
-    unreachable!("the last attempt returns")
 }
 
 /// The keys of a SPLIT AT: each row gives the first columns of the primary key, or of the index.

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 
+use crate::sequence::Sequences;
 use truetime::{Interval, Sabotage, Timestamp};
 use txn::client::{ClientError, CommitReport};
 use txn::{CommitTiming, Key, LockMode, LockPolicy, Mutation, Priority, ReadOp, ReadResult, TxnId};
@@ -144,6 +145,11 @@ pub struct AdminRows {
 pub trait Random: Sync {
     /// The next 64 random bits.
     fn random_u64(&self) -> u64;
+
+    /// Where numbers of sequences come from; nowhere, outside of a session's statements.
+    fn sequences(&self) -> Option<&dyn Sequences> {
+        None
+    }
 }
 
 /// For expressions that were found to ask for none when they were bound.

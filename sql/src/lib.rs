@@ -26,6 +26,7 @@ mod select;
 #[cfg(not(feature = "datafusion"))]
 #[path = "select/off.rs"]
 mod select;
+pub mod sequence;
 pub mod session;
 pub mod settings;
 mod short;

@@ -23,6 +23,7 @@ mod run;
 mod savepoint;
 mod scope;
 mod show;
+mod table;
 mod tally;
 mod timeout;
 mod touched;
@@ -39,6 +40,7 @@ use crate::engine::{CommitInfo, Engine};
 use crate::error::Ambiguous;
 use crate::parse::{self, Begin, Statement};
 use crate::plan::Planned;
+use crate::sequence::Drawn;
 use crate::settings::Settings;
 use crate::sink::{ColumnInfo, Sink};
 use crate::system::Seen;
@@ -106,6 +108,8 @@ pub struct Session<E: Engine> {
     last_commit: Option<CommitInfo>,
     last_read_ts: Option<Timestamp>,
     last_ambiguous: Option<Ambiguous>,
+    /// The numbers that it has drawn from sequences.
+    drawn: Arc<Drawn>,
 }
 
 impl<E: Engine> Session<E> {
@@ -124,6 +128,7 @@ impl<E: Engine> Session<E> {
             last_commit: None,
             last_read_ts: None,
             last_ambiguous: None,
+            drawn: Arc::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What SHOW returns.
 
+mod foreign;
 pub(crate) mod index;
 
 use txn::Span;
@@ -32,8 +33,8 @@ pub(crate) fn tables(catalog: &Catalog) -> Rows {
     let row = |table: &Table| {
         vec![
             text(&table.name),
-            text(table.key_names()),
-            Datum::Int(table.columns.len() as i64),
+            if table.has_hidden_key() { Datum::Null } else { text(table.key_names()) },
+            Datum::Int(table.visible_columns().count() as i64),
             Datum::Int(i64::from(table.id)),
         ]
     };
@@ -57,12 +58,12 @@ pub(crate) fn columns(table: &Table) -> Rows {
     columns.push(ColumnInfo { name: "nullable".into(), ty: DataType::Bool });
     columns.push(ColumnInfo { name: "column_default".into(), ty: DataType::Text });
     columns.push(ColumnInfo { name: "key_position".into(), ty: DataType::Int });
-    let rows = table.columns.iter().enumerate().map(|(index, column)| {
+    let rows = table.visible_columns().map(|(index, column)| {
         vec![
             text(&column.name),
             text(value::type_text(column.ty, column.modifier)),
             Datum::Bool(!column.not_null),
-            column.default.as_ref().map_or(Datum::Null, text),
+            foreign::shown_default(column).map_or(Datum::Null, text),
             table.key_position(index).map_or(Datum::Null, |position| Datum::Int(position as i64 + 1)),
         ]
     });
@@ -71,14 +72,13 @@ pub(crate) fn columns(table: &Table) -> Rows {
 }
 
 /// The statement that would make the table.
-pub(crate) fn create_table(table: &Table) -> Rows {
+pub(crate) fn create_table(table: &Table, catalog: &Catalog) -> Rows {
     let mut lines: Vec<String> = table
-        .columns
-        .iter()
-        .map(|column| {
+        .visible_columns()
+        .map(|(_, column)| {
             let null = if column.not_null { " NOT NULL" } else { "" };
-            let default = column.default.as_ref().map_or(String::new(), |default| format!(" DEFAULT {default}"));
-            format!("  {} {}{null}{default}", quoted(&column.name), type_name(column))
+            let (name, ty, default) = (quoted(&column.name), foreign::serial(column), foreign::source(column));
+            format!("  {name} {}{null}{default}", ty.map_or_else(|| type_name(column), str::to_string))
         })
         .collect();
     let key: Vec<String> = table
@@ -86,9 +86,12 @@ pub(crate) fn create_table(table: &Table) -> Rows {
         .iter()
         .map(|part| format!("{}{}", quoted(&table.columns[part.column].name), if part.desc { " DESC" } else { "" }))
         .collect();
-    lines.push(format!("  PRIMARY KEY ({})", key.join(", ")));
+    if !table.has_hidden_key() {
+        lines.push(format!("  PRIMARY KEY ({})", key.join(", ")));
+    }
     lines.extend(index::constraints(table));
     lines.extend(index::checks(table));
+    lines.extend(foreign::constraints(table, catalog));
     let mut statement = format!("CREATE TABLE {} (\n{}\n)", quoted(&table.name), lines.join(",\n"));
     for more in index::statements(table).chain(index::not_valid(table)).chain(index::comments(table)) {
         statement.push_str(";\n");

@@ -233,7 +233,8 @@ impl Table {
     /// Whether one of its constraints has that name.
     pub fn has_constraint(&self, name: &str) -> bool {
         let unique = self.indexes.iter().any(|index| index.constraint && index.name == name);
-        unique || self.check(name).is_some() || self.key_name() == name
+        let foreign = self.foreign.keys.iter().any(|key| key.name == name);
+        unique || foreign || self.check(name).is_some() || self.key_name() == name
     }
 
     /// Whether a change of it is under way that is not about an index.

@@ -11,13 +11,15 @@ use sqlparser::ast::{self, AlterColumnOperation as Of, AlterTableOperation as Op
 use txn::{Key, Mutation};
 
 use super::constraint::{check, exists};
+use super::foreign::may_alter;
 use super::index::{finish, names};
 use super::retype::retype;
 use super::steps::{Steps, columns_of, steps};
+use super::table::name_keys;
 use super::{ATTEMPTS_MAX, add_column, check_name, lock, rename, set, stored_number};
 use crate::SqlError;
 use crate::catalog::constraint::{Commented, comment_key};
-use crate::catalog::{self, Catalog, CheckState, Column, Missing, TABLE_COLUMNS_MAX, Table};
+use crate::catalog::{self, Catalog, CheckState, Column, Generated, Missing, TABLE_COLUMNS_MAX, Table};
 use crate::engine::{CommitInfo, Engine, Transaction};
 use crate::expr::bind::type_of;
 use crate::expr::{Binder, EvalContext, Expr, Params, Scope, eval};
@@ -73,6 +75,10 @@ fn add(table: &mut Table, def: &ast::ColumnDef, context: &EvalContext<'_>) -> Re
     if def.options.iter().any(unique) {
         return Err(SqlError::unsupported("UNIQUE of a column that is added")
             .hint(format!("Add the column first, and then ADD UNIQUE ({}).", parse::names::quoted(&name))));
+    }
+    if def.options.iter().any(|option| matches!(option.option, ast::ColumnOption::ForeignKey(_))) {
+        return Err(SqlError::unsupported("REFERENCES of a column that is added")
+            .hint("Foreign keys are made by CREATE TABLE."));
     }
     add_column(table, def)?;
     let at = table.columns.len() - 1;
@@ -147,6 +153,19 @@ fn forget_check(table: &mut Table, id: u32) {
 
 fn alter_column(table: &mut Table, at: usize, of: &Of) -> Result<(), SqlError> {
     let name = table.columns[at].name.clone();
+    let of_default = matches!(of, Of::SetDefault { .. } | Of::DropDefault);
+    match &table.columns[at].generated {
+        Some(Generated::Identity { .. }) if of_default || matches!(of, Of::DropNotNull) => {
+            let message = format!("column \"{name}\" of relation \"{}\" is an identity column", table.name);
+            return Err(SqlError::new("42601", message));
+        }
+        Some(Generated::Stored(_)) if of_default => {
+            let message = format!("column \"{name}\" of relation \"{}\" is a generated column", table.name);
+            return Err(SqlError::new("42601", message));
+        }
+        Some(Generated::Serial) if of_default => table.columns[at].generated = None,
+        _ => {}
+    }
     match of {
         Of::SetNotNull => table.columns[at].not_null = true,
         Of::DropNotNull if table.key_position(at).is_some() => {
@@ -215,6 +234,9 @@ fn rename_constraint(table: &mut Table, old: &str, new: String) -> Result<(), Sq
     if !table.has_constraint(old) {
         let message = format!("constraint \"{old}\" for table \"{}\" does not exist", table.name);
         return Err(SqlError::new("42704", message));
+    }
+    if table.foreign.keys.iter().any(|key| key.name == old) {
+        return Err(SqlError::unsupported("renaming a foreign key"));
     }
     if table.has_constraint(&new) {
         return Err(exists(table, &new));
@@ -306,6 +328,10 @@ fn apply(
                         return Err(SqlError::unsupported("dropping a primary key")
                             .detail("A table's primary key is the order of its rows."));
                     }
+                    None if table.foreign.keys.iter().any(|key| key.name == name) => {
+                        return Err(SqlError::unsupported("dropping a foreign key beside other actions")
+                            .hint("Give each an ALTER TABLE of its own."));
+                    }
                     None if table.has_constraint(&name) => {
                         return Err(SqlError::unsupported("dropping a UNIQUE constraint beside other actions")
                             .hint("Give each an ALTER TABLE of its own."));
@@ -343,11 +369,18 @@ fn apply(
 
 fn unsupported_constraint(table: &Table, constraint: &ast::TableConstraint) -> SqlError {
     match constraint {
+        ast::TableConstraint::PrimaryKey(_) if table.has_hidden_key() => {
+            SqlError::unsupported("ADD PRIMARY KEY of a table that was made without one")
+                .detail("A table's primary key is the order of its rows: all of them would be written anew.")
+                .hint("Make another table, and copy them; or ADD UNIQUE.")
+        }
         ast::TableConstraint::PrimaryKey(_) => {
             let message = format!("multiple primary keys for table \"{}\" are not allowed", table.name);
             SqlError::new("42P16", message)
         }
-        ast::TableConstraint::ForeignKey(_) => SqlError::unsupported("FOREIGN KEY"),
+        ast::TableConstraint::ForeignKey(_) => {
+            SqlError::unsupported("ALTER TABLE .. ADD FOREIGN KEY").hint("Foreign keys are made by CREATE TABLE.")
+        }
         ast::TableConstraint::Unique(_) => SqlError::unsupported("adding a UNIQUE constraint beside other actions")
             .hint("Give each an ALTER TABLE of its own."),
         _ => SqlError::unsupported("a constraint of this ALTER TABLE"),
@@ -397,16 +430,16 @@ pub(crate) async fn begin<E: Engine>(
             let before = Table::from_bytes(bytes)?;
             before.refuse_in_steps()?;
             let after = apply(&before, &alter.operations, &context, &mut notices)?;
+            may_alter(&before, &after)?;
             if after == before {
                 return Ok(None);
             }
             let taken = new_names(&before, &after);
-            let keys: Vec<Key> =
-                taken.iter().flat_map(|name| [catalog::table_key(name), catalog::index_key(name)]).collect();
+            let keys: Vec<Key> = taken.iter().flat_map(|name| name_keys(name).map(|(_, key)| key)).collect();
             if !keys.is_empty() {
                 let found = lock(&mut txn, keys).await?;
                 if let Some(at) = found.iter().position(Option::is_some) {
-                    let message = format!("relation \"{}\" already exists", taken[at / 2]);
+                    let message = format!("relation \"{}\" already exists", taken[at / 3]);
                     return Err(Failure::Sql(SqlError::new("42P07", message)));
                 }
             }
@@ -428,6 +461,12 @@ pub(crate) async fn begin<E: Engine>(
             back[..ways].iter_mut().for_each(|table| table.changing = id);
             let first = forth.remove(0);
             all.extend(writes(&before, &first));
+            // What only a column that goes drew from goes with it.
+            let gone = |owner: &catalog::sequence::Owner| {
+                owner.table == before.id && forth.last().unwrap_or(&first).column_by_id(owner.column).is_none()
+            };
+            let owned = catalog.sequences.values().filter(|sequence| sequence.owner.as_ref().is_some_and(gone));
+            all.extend(owned.map(|sequence| Mutation { key: catalog::sequence_key(&sequence.name), value: None }));
             let mut job = None;
             if !forth.is_empty() {
                 let statement = alter.to_string();

@@ -3,7 +3,8 @@
 
 use super::alter::no_column;
 use super::index::finish;
-use super::{ATTEMPTS_MAX, Change, lock, set, stored_number};
+use super::table::Change;
+use super::{ATTEMPTS_MAX, lock, set, stored_number};
 use crate::SqlError;
 use crate::catalog::constraint::{Commented, comment_key};
 use crate::catalog::{self, Catalog, Table};
@@ -94,7 +95,7 @@ pub(crate) async fn comment<E: Engine>(
         let result = work.await;
         match finish::<E, _>(txn, result, attempt).await? {
             None => {}
-            Some(Some(((), info))) => return Ok(Change::Done(info)),
+            Some(Some(((), info))) => return Ok(Change::Done(info, Vec::new())),
             Some(None) => return Ok(Change::Nothing("00000", "there was nothing to do".into())),
         }
     }

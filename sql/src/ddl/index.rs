@@ -134,7 +134,7 @@ impl Described {
 }
 
 /// The name that PostgreSQL would give: `t_a_b_idx`, `t_a_key`, with a number if that is taken.
-pub(super) fn auto_name(table: &str, columns: &[&str], suffix: &str, number: u32) -> String {
+pub(crate) fn auto_name(table: &str, columns: &[&str], suffix: &str, number: u32) -> String {
     let mut base = [&[table], columns].concat().join("_");
     let end = if number == 0 { format!("_{suffix}") } else { format!("_{suffix}{number}") };
     while base.len() + end.len() > NAME_BYTES_MAX {
@@ -288,6 +288,7 @@ pub(crate) async fn create<E: Engine>(
                 catalog::index_key(&name),
                 catalog::table_key(&name),
                 catalog::view_key(&name),
+                catalog::sequence_key(&name),
             ];
             let rows = lock(&mut txn, keys).await?;
             let mut table = stored_table(rows.get(2), &described.table)?;
@@ -373,6 +374,7 @@ pub(crate) async fn drop<E: Engine>(
                     .hint(format!("You can drop constraint {name} on table {owner} instead."))
                     .into());
             }
+            super::foreign::may_drop_index(&table, name, catalog)?;
             if index.state != IndexState::Public {
                 return Err(SqlError::new("55006", format!("index \"{name}\" is being created or dropped"))
                     .hint("SHOW JOBS tells how far it is, and CANCEL JOB ends it.")
@@ -413,12 +415,8 @@ pub(super) fn names(table: &Table, there: bool) -> impl Iterator<Item = Mutation
 
 /// The keys under which a new table's names would be taken: as an index or a view, and of its indexes as anything.
 pub(super) fn name_keys(table: &Table) -> Vec<(String, Key)> {
-    let taken = |name: &str, keys: &[fn(&str) -> Key]| -> Vec<(String, Key)> {
-        keys.iter().map(|key| (name.to_string(), key(name))).collect()
-    };
-    let own = taken(&table.name, &[catalog::index_key, catalog::view_key]);
-    let indexes = table.indexes.iter();
-    let indexes =
-        indexes.flat_map(|index| taken(&index.name, &[catalog::index_key, catalog::table_key, catalog::view_key]));
+    let own = [catalog::index_key(&table.name), catalog::sequence_key(&table.name), catalog::view_key(&table.name)];
+    let own = own.map(|key| (table.name.clone(), key));
+    let indexes = table.indexes.iter().flat_map(|index| super::table::name_keys(&index.name));
     own.into_iter().chain(indexes).collect()
 }

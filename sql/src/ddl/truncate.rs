@@ -21,11 +21,26 @@ use crate::SqlError;
 use crate::catalog::{self, Catalog, Table};
 use crate::engine::{CommitInfo, Engine, Transaction};
 use crate::jobs::{Job, JobKind};
+use crate::sequence::is_numbered;
 use crate::session::Database;
 use crate::short::Failure;
 
 /// The most tables of one TRUNCATE.
 const TABLES_MAX: usize = 100;
+
+/// 0A000 for a table whose id others go by: it would have another one.
+fn refuse_bound(table: &Table) -> Result<(), SqlError> {
+    if !table.foreign.referenced_by.is_empty() {
+        let message = "cannot truncate a table referenced in a foreign key constraint";
+        return Err(SqlError::new("0A000", message).hint("DELETE its rows."));
+    }
+    let numbered = table.columns.iter().any(|column| is_numbered(column.generated.as_ref()));
+    if !table.foreign.is_empty() || numbered {
+        let what = "TRUNCATE of a table with foreign keys, or with columns that draw from sequences of their own,";
+        return Err(SqlError::unsupported(what).hint("DELETE its rows."));
+    }
+    Ok(())
+}
 
 /// Closes the tables; a job does the rest. 42P01, 55006.
 pub(crate) async fn begin<E: Engine>(
@@ -61,6 +76,7 @@ pub(crate) async fn begin<E: Engine>(
                 let bytes = row.as_ref().ok_or_else(|| catalog::undefined_table(name))?;
                 let table = Table::from_bytes(bytes)?;
                 table.refuse_in_steps()?;
+                refuse_bound(&table)?;
                 let mut after = table.clone();
                 after.id = new_id()?;
                 for at in 0..after.indexes.len() {

@@ -13,7 +13,8 @@ use sqlparser::ast::{self, VisitMut, VisitorMut};
 use txn::LockMode;
 use txn::{Mutation, ReadOp};
 
-use super::{ATTEMPTS_MAX, Change, check_name, lock, set, stored_number};
+use super::table::Change;
+use super::{ATTEMPTS_MAX, check_name, lock, set, stored_number};
 use crate::SqlError;
 use crate::catalog::{self, Catalog, FIRST_TABLE_ID, View, ViewColumn};
 use crate::engine::{Engine, Transaction};
@@ -170,16 +171,18 @@ pub(crate) async fn create<E: Engine>(
                 catalog::table_key(name),
                 catalog::index_key(name),
                 catalog::view_key(name),
+                catalog::sequence_key(name),
             ];
             let rows = lock(&mut txn, keys).await?;
             let version = stored_number(rows.first())?.unwrap_or(0);
             if version != catalog.version {
                 return Ok::<_, Failure>(Tried::Stale);
             }
-            if rows[2].is_some() || rows[3].is_some() {
+            if rows[2].is_some() || rows[3].is_some() || rows[5].is_some() {
                 let what = if described.or_replace { "is not a view" } else { "already exists" };
                 let code = if described.or_replace { "42809" } else { "42P07" };
-                let relation = if described.or_replace { format!("\"{name}\"") } else { format!("relation \"{name}\"") };
+                let relation =
+                    if described.or_replace { format!("\"{name}\"") } else { format!("relation \"{name}\"") };
                 return Err(SqlError::new(code, format!("{relation} {what}")).into());
             }
             let mut view = view.clone();
@@ -212,7 +215,7 @@ pub(crate) async fn create<E: Engine>(
         };
         match work.await {
             Ok(Tried::Wrote) => match txn.commit(None).await {
-                Ok(info) => return Ok(Some((Change::Done(info), replaced))),
+                Ok(info) => return Ok(Some((Change::Done(info, Vec::new()), replaced))),
                 Err(txn::client::ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
                 Err(err) => return Err(err.into()),
             },
@@ -293,13 +296,13 @@ pub(super) async fn dependents<T: Transaction>(
     Ok(found)
 }
 
-/// DROP VIEW. Does not wait for other gateways. The second are the views that went with them.
+/// DROP VIEW. Does not wait for other gateways.
 pub(crate) async fn drop<E: Engine>(
     engine: &E,
     names: &[String],
     if_exists: bool,
     cascade: bool,
-) -> Result<(Change, Vec<String>), SqlError> {
+) -> Result<Change, SqlError> {
     let mut priority = None;
     for attempt in 1.. {
         let mut txn = engine.begin(priority);
@@ -333,14 +336,17 @@ pub(crate) async fn drop<E: Engine>(
         };
         match work.await {
             Ok(Some(more)) => match txn.commit(None).await {
-                Ok(info) => return Ok((Change::Done(info), more)),
+                Ok(info) => {
+                    let said = more.into_iter().map(|view| format!("drop cascades to view {view}"));
+                    return Ok(Change::Done(info, said.collect()));
+                }
                 Err(txn::client::ClientError::Aborted { retryable: true, .. }) if attempt < ATTEMPTS_MAX => {}
                 Err(err) => return Err(err.into()),
             },
             Ok(None) => {
                 txn.rollback().await;
                 let message = format!("view \"{}\" does not exist, skipping", names.join(", "));
-                return Ok((Change::Nothing("00000", message), Vec::new()));
+                return Ok(Change::Nothing("00000", message));
             }
             Err(failure) => {
                 txn.rollback().await;
@@ -418,16 +424,17 @@ impl Fix<'_> {
         for item in items {
             let wanted = match &item {
                 ast::SelectItem::Wildcard(options) if plain(options) && !known.is_empty() => None,
-                ast::SelectItem::QualifiedWildcard(
-                    ast::SelectItemQualifiedWildcardKind::ObjectName(name),
-                    options,
-                ) if plain(options) => match object_name(name) {
-                    Ok(name) if known.iter().any(|(table, _)| *table == name) => Some(name),
-                    _ => {
-                        select.projection.push(item);
-                        continue;
+                ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), options)
+                    if plain(options) =>
+                {
+                    match object_name(name) {
+                        Ok(name) if known.iter().any(|(table, _)| *table == name) => Some(name),
+                        _ => {
+                            select.projection.push(item);
+                            continue;
+                        }
                     }
-                },
+                }
                 _ => {
                     select.projection.push(item);
                     continue;

@@ -7,6 +7,7 @@ use super::bind::{Binder, Bound};
 use super::{Expr, functions, operators};
 use crate::SqlError;
 use crate::parse::ident;
+use crate::plan::generated::SEQUENCE_FUNCTIONS;
 use crate::types::{DataType, Datum};
 
 impl Binder<'_> {
@@ -46,6 +47,12 @@ impl Binder<'_> {
         let mut args = Vec::new();
         for arg in list {
             match arg {
+                // Their first argument is a name, and no other function takes one.
+                ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Cast { expr, data_type, .. }))
+                    if *data_type == ast::DataType::Regclass && SEQUENCE_FUNCTIONS.contains(&name.as_str()) =>
+                {
+                    args.push(&**expr);
+                }
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => args.push(expr),
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard) if name == "count" && list.len() == 1 => {
                     star = true

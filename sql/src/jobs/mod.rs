@@ -36,6 +36,7 @@
 
 mod alter;
 pub(crate) mod backfill;
+mod foreign;
 mod run;
 mod step;
 mod validate;
@@ -74,6 +75,8 @@ impl Default for JobOptions {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobKind {
+    /// CREATE TABLE of a table that refers to another one.
+    CreateTable,
     /// CREATE INDEX.
     CreateIndex,
     /// DROP INDEX.
@@ -252,7 +255,7 @@ impl Job {
     pub(crate) fn is_undoable(&self) -> bool {
         match self.kind {
             JobKind::CreateIndex => true,
-            JobKind::DropIndex => false,
+            JobKind::DropIndex | JobKind::CreateTable => false,
             JobKind::AlterTable | JobKind::Truncate => !self.back.is_empty(),
         }
     }

@@ -195,6 +195,11 @@ pub(crate) async fn cancel<E: Engine>(engine: &E, id: u64) -> Result<(), SqlErro
             if job.has_ended() {
                 return Err(SqlError::new("55000", format!("job {id} has ended")).into());
             }
+            if job.kind == JobKind::CreateTable {
+                return Err(SqlError::new("55000", format!("job {id} creates a table and cannot be canceled"))
+                    .hint("DROP TABLE ends it.")
+                    .into());
+            }
             if !job.is_undoable() {
                 let what = if job.kind == JobKind::DropIndex { "drops an index" } else { "cannot be undone" };
                 return Err(SqlError::new("55000", format!("job {id} {what} and cannot be canceled")).into());

@@ -6,7 +6,7 @@
 use truetime::{Guarantee, Timestamp};
 use txn::{LockMode, Mutation, Priority};
 
-use super::{Job, JobError, JobKind, JobStatus, alter, backfill};
+use super::{Job, JobError, JobKind, JobStatus, alter, backfill, foreign};
 use crate::SqlError;
 use crate::catalog::{self, CATALOG_LEASE_NS, Index, IndexState, Table};
 use crate::ddl::{lock, point, set, stored_number};
@@ -142,6 +142,9 @@ async fn work<E: Engine>(
     if job.is_of_tables() {
         return alter::work(db, txn, job, hasty).await;
     }
+    if job.kind == JobKind::CreateTable {
+        return foreign::step(db, txn, job).await;
+    }
     let results = txn.read(vec![point(catalog::table_key(&job.table))], LockMode::Shared).await?;
     let table = results.first().and_then(|result| result.rows.first()).map(|row| Table::from_bytes(&row.value));
     let table = table.transpose()?.filter(|table| table.id == job.table_id);
@@ -173,7 +176,7 @@ async fn work<E: Engine>(
     }
     let next = match (job.status, job.kind, index.state) {
         (JobStatus::Done | JobStatus::Failed, ..) => unreachable!("a job that has ended is not worked on"),
-        (_, JobKind::AlterTable | JobKind::Truncate, _) => unreachable!("done above"),
+        (_, JobKind::CreateTable | JobKind::AlterTable | JobKind::Truncate, _) => unreachable!("done above"),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::DeleteOnly) => Some(IndexState::WriteOnly),
         (JobStatus::Running, JobKind::CreateIndex, IndexState::WriteOnly) if !job.backfilled => {
             backfill::chunk(db, txn, &mut job, &table, &index, rows_max).await?;

@@ -15,6 +15,7 @@ mod depth;
 mod fingerprint;
 mod index;
 pub(crate) mod names;
+mod sequence;
 mod session;
 mod time;
 
@@ -27,11 +28,14 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::SqlError;
+use crate::plan::generated::Overriding;
 use crate::types::DataType;
 pub use alter::CommentOn;
 use cursor::Cursor;
 use depth::{check_depth, too_complex};
 use fingerprint::Fingerprint;
+pub(crate) use sequence::parse_options;
+pub use sequence::{SequenceOptions, SequenceStatement};
 pub use time::TimeExpr;
 
 /// The longest text of one request, in bytes.
@@ -52,6 +56,8 @@ pub enum Statement {
         insert: Box<ast::Insert>,
         /// Whether it said UPSERT.
         upsert: bool,
+        /// OVERRIDING SYSTEM VALUE.
+        overriding: Overriding,
     },
     /// UPDATE.
     Update(Box<ast::Update>),
@@ -79,6 +85,8 @@ pub enum Statement {
         /// CASCADE.
         cascade: bool,
     },
+    /// CREATE, ALTER, DROP SEQUENCE.
+    Sequence(Box<SequenceStatement>),
     /// CREATE INDEX.
     CreateIndex(Box<ast::CreateIndex>),
     /// DROP INDEX.
@@ -338,6 +346,14 @@ pub fn parse_all(sql: &str) -> Result<Vec<Parsed>, SqlError> {
     Ok(statements)
 }
 
+/// The tokens of a text, without blanks.
+fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|err| SqlError::syntax(lower_first(&err.message)))?;
+    Ok(tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_) | Token::EOF)).collect())
+}
+
 /// Parses the text of one expression, such as a column's default.
 pub fn parse_expr(text: &str) -> Result<ast::Expr, SqlError> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
@@ -354,6 +370,9 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     if let Some(statement) = index::parse(&mut cursor)? {
         return Ok(statement);
     }
+    if let Some(statement) = sequence::parse(&mut cursor)? {
+        return Ok(statement);
+    }
     if let Some(statement) = alter::parse(&mut cursor)? {
         return Ok(statement);
     }
@@ -366,6 +385,8 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     index::storing(&mut tokens);
     index::hints(&mut tokens);
     cut_key_locks(&mut tokens);
+    let overriding = sequence::cut_overriding(&mut tokens);
+    sequence::order_options(&mut tokens);
     if matches!(&tokens[0].token, Token::Word(word) if word.quote_style.is_none() && word.keyword == Keyword::TABLE) {
         // TABLE t is SELECT * FROM t.
         let span = tokens[0].span;
@@ -385,7 +406,7 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
     }
     let statement = match statement {
         ast::Statement::Query(query) => return Ok(Statement::Select { query, as_of }),
-        ast::Statement::Insert(insert) => Statement::Insert { insert: Box::new(insert), upsert },
+        ast::Statement::Insert(insert) => Statement::Insert { insert: Box::new(insert), upsert, overriding },
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),

@@ -93,7 +93,7 @@ fn take_bound(conjuncts: &mut Vec<Expr>, column: usize, open: CompareOp, closed:
 }
 
 /// The first key after all that begin with these bytes; empty if there is none.
-fn after_prefix(mut key: Vec<u8>) -> Vec<u8> {
+pub(crate) fn after_prefix(mut key: Vec<u8>) -> Vec<u8> {
     while let Some(last) = key.pop() {
         if last < 0xff {
             key.push(last + 1);

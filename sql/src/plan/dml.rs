@@ -5,6 +5,8 @@ use std::sync::Arc;
 use sqlparser::ast;
 
 use super::check::Checks;
+use super::foreign::{self, Writes};
+use super::generated::{Overriding, computed, default_value, may_insert, may_update};
 use super::index::Maintained;
 use super::{
     Arbiter, Conflict, DeletePlan, InsertPlan, Plan, UpdatePlan, find_table, index, index_hint, projection, scan,
@@ -13,7 +15,7 @@ use super::{
 use crate::SqlError;
 use crate::catalog::{Catalog, IndexState, Table};
 use crate::expr::{Binder, Bound, Expr, Params, Scope};
-use crate::parse::{self, ident};
+use crate::parse::ident;
 use crate::sink::ColumnInfo;
 use crate::types::Datum;
 
@@ -29,20 +31,6 @@ fn single_name(name: &ast::ObjectName) -> Result<String, SqlError> {
     match name.0.as_slice() {
         [ast::ObjectNamePart::Identifier(name)] => Ok(ident(name)),
         _ => Err(SqlError::unsupported(format!("the column name {name}"))),
-    }
-}
-
-/// A column's DEFAULT, or NULL.
-pub(super) fn default_value(table: &Table, index: usize, params: &mut Params) -> Result<Expr, SqlError> {
-    let column = &table.columns[index];
-    match &column.default {
-        None => Ok(Expr::Const(Datum::Null)),
-        Some(text) => {
-            let scope = Scope::default();
-            let mut binder = Binder { scope: &scope, params: &mut *params, aggregates: None, clause: "DEFAULT" };
-            let bound = binder.bind(&parse::parse_expr(text)?)?;
-            bound.assign(column, params)
-        }
     }
 }
 
@@ -87,6 +75,9 @@ pub(super) fn targets_of<'a>(
     let mut add = |name: &ast::ObjectName, value: &'a ast::Expr| {
         let name = single_name(name)?;
         let index = column(table, &name)?;
+        if !is_default(value) {
+            may_update(&table.columns[index])?;
+        }
         if result.iter().any(|(known, _)| *known == index) {
             return Err(SqlError::syntax(format!("multiple assignments to same column \"{name}\"")));
         }
@@ -138,11 +129,16 @@ pub(super) struct Parts<'a> {
     /// Whether the statement lists them.
     listed: bool,
     upsert: bool,
+    overriding: Overriding,
     insert: &'a ast::Insert,
 }
 
 /// Takes an INSERT apart.
-pub(super) fn parts<'a>(insert: &'a ast::Insert, upsert: bool, catalog: &Catalog) -> Result<Parts<'a>, SqlError> {
+pub(super) fn parts<'a>(
+    insert: &'a ast::Insert,
+    (upsert, overriding): (bool, Overriding),
+    catalog: &Catalog,
+) -> Result<Parts<'a>, SqlError> {
     let ast::Insert {
         insert_token: _,
         optimizer_hints,
@@ -192,9 +188,9 @@ pub(super) fn parts<'a>(insert: &'a ast::Insert, upsert: bool, catalog: &Catalog
     }
     let listed = !columns.is_empty();
     if !listed {
-        targets = (0..table.columns.len()).collect();
+        targets = table.visible_columns().map(|(index, _)| index).collect();
     }
-    Ok(Parts { table, alias, targets, listed, upsert, insert })
+    Ok(Parts { table, alias, targets, listed, upsert, overriding, insert })
 }
 
 /// 42601 unless so many values fit the columns; the first row has `first`.
@@ -215,6 +211,10 @@ pub(super) fn row_of(parts: &Parts<'_>, given: Vec<Bound>, params: &mut Params) 
     let mut exprs = vec![None; table.columns.len()];
     for (index, bound) in parts.targets.iter().zip(given) {
         let column = &table.columns[*index];
+        if parts.overriding == Overriding::User && column.is_identity() {
+            continue;
+        }
+        may_insert(column, parts.overriding)?;
         exprs[*index] = Some(bound.assign(column, params)?);
     }
     whole_row(table, exprs, params)
@@ -245,16 +245,41 @@ pub(super) fn finish(
     let scope = table_scope(&table, &alias);
     let (returning, columns) = returning(&insert.returning, &scope, &alias, params)?;
     let checks = Checks::of(&table)?;
-    Ok((InsertPlan { table, rows, source: None, conflict, arbiter, indexes, checks, returning, upsert }, columns))
+    let computed = computed(&table)?;
+    if upsert && table.has_hidden_key() {
+        return Err(SqlError::new(
+            "42P10",
+            format!("UPSERT needs a primary key, which \"{}\" does not have", table.name),
+        ));
+    }
+    let writes = match conflict {
+        Conflict::Error | Conflict::Nothing => Writes::Inserts,
+        Conflict::Update { .. } | Conflict::Replace(_) => Writes::InsertsOrUpdates,
+    };
+    let foreign = foreign::graph(&table, catalog, writes)?;
+    let plan = InsertPlan {
+        table,
+        rows,
+        source: None,
+        conflict,
+        arbiter,
+        indexes,
+        checks,
+        returning,
+        upsert,
+        computed,
+        foreign,
+    };
+    Ok((plan, columns))
 }
 
 pub(super) fn insert(
     insert: &ast::Insert,
-    upsert: bool,
+    how: (bool, Overriding),
     catalog: &Catalog,
     params: &mut Params,
 ) -> Result<Planned, SqlError> {
-    let parts = parts(insert, upsert, catalog)?;
+    let parts = parts(insert, how, catalog)?;
     let table = Arc::clone(&parts.table);
     let default_row = ast::Parens {
         opening_token: ast::helpers::attached_token::AttachedToken::empty(),
@@ -274,6 +299,13 @@ pub(super) fn insert(
         check_width(&parts, row.len(), values[0].content.len())?;
         let mut exprs = vec![None; table.columns.len()];
         for (index, value) in parts.targets.iter().zip(row) {
+            let column = &table.columns[*index];
+            if parts.overriding == Overriding::User && column.is_identity() {
+                continue;
+            }
+            if !is_default(value) {
+                may_insert(column, parts.overriding)?;
+            }
             exprs[*index] = Some(assign(&table, *index, value, &no_scope, params, "VALUES")?);
         }
         if number == 0 {
@@ -418,7 +450,11 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
     let checks = Checks::of(&table)?;
-    Ok((Plan::Update(UpdatePlan { scan, source: None, assignments, returning, indexes, checks }), columns, Some(table)))
+    let computed = computed(&table)?;
+    let changed: Vec<usize> = assignments.iter().map(|(at, _)| *at).chain(computed.iter().map(|(at, _)| *at)).collect();
+    let foreign = foreign::graph(&table, catalog, Writes::Updates(&changed))?;
+    let plan = UpdatePlan { scan, source: None, assignments, returning, indexes, checks, computed, foreign };
+    Ok((Plan::Update(plan), columns, Some(table)))
 }
 
 pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Params) -> Result<Planned, SqlError> {
@@ -446,5 +482,6 @@ pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Param
     let scan = scan(&table, &scope, selection.as_ref(), index_hint(from).as_deref(), params)?;
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    Ok((Plan::Delete(DeletePlan { scan, source: None, returning, indexes }), columns, Some(table)))
+    let foreign = foreign::graph(&table, catalog, Writes::Deletes)?;
+    Ok((Plan::Delete(DeletePlan { scan, source: None, returning, indexes, foreign }), columns, Some(table)))
 }

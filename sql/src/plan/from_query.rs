@@ -15,6 +15,8 @@ use sqlparser::ast;
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 
 use super::check::Checks;
+use super::foreign::{self, Writes};
+use super::generated::{Overriding, computed, default_value};
 use super::{Access, DeletePlan, InsertPlan, Plan, Planned, Scan, UpdatePlan, dml, index, single_table, table_scope};
 use crate::SqlError;
 use crate::catalog::{Catalog, Table};
@@ -27,7 +29,7 @@ use crate::select::{Queries, Query};
 /// Plans an INSERT whose rows come from a query.
 pub(super) fn insert(
     insert: &ast::Insert,
-    upsert: bool,
+    how: (bool, Overriding),
     catalog: &Catalog,
     queries: &Queries,
     params: Params,
@@ -49,7 +51,7 @@ pub(super) fn insert(
         .map(|(index, column)| Bound { expr: Expr::Column(index), ty: Some(column.ty) })
         .collect();
     // The statement without its query: what it does with rows is planned as for VALUES.
-    let parts = dml::parts(insert, upsert, catalog)?;
+    let parts = dml::parts(insert, how, catalog)?;
     let row = dml::row_of(&parts, given, &mut params)?;
     let given = parts.targets[..source.columns.len()].to_vec();
     let (plan, columns) = dml::finish(parts, vec![row], given, catalog, &mut params)?;
@@ -57,7 +59,14 @@ pub(super) fn insert(
     let table = Arc::clone(&plan.table);
     let plan = InsertPlan { source: Some(Box::new(source.plan)), ..plan };
     tables.push(table);
-    Ok(Planned { plan: Plan::Insert(plan), params: params.finish(), columns, version: catalog.version, tables, system: None })
+    Ok(Planned {
+        plan: Plan::Insert(plan),
+        params: params.finish(),
+        columns,
+        version: catalog.version,
+        tables,
+        system: None,
+    })
 }
 
 /// What finds the rows of an UPDATE or DELETE.
@@ -83,8 +92,12 @@ fn finder(
         let kind = ast::SelectItemQualifiedWildcardKind::ObjectName(name);
         ast::SelectItem::QualifiedWildcard(kind, ast::WildcardAdditionalOptions::default())
     };
-    let quoted = |name: &str| ast::ObjectName::from(vec![ast::Ident::with_quote('"', name)]);
-    let mut projection = vec![all_of(quoted(&alias))];
+    // By their names: the key of a table without one is hidden from `*`.
+    let column = |name: &str| {
+        let parts = [alias.as_str(), name].map(|part| ast::Ident::with_quote('"', part));
+        ast::SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts.to_vec()))
+    };
+    let mut projection: Vec<ast::SelectItem> = table.columns.iter().map(|of| column(&of.name)).collect();
     let width = table.columns.len() + values.len();
     projection.extend(values.into_iter().enumerate().map(|(index, expr)| {
         // A name that no column has.
@@ -214,7 +227,7 @@ pub(super) fn update(
     let mut list = Vec::with_capacity(columns.len());
     for (index, value) in columns {
         let expr = match value {
-            None => dml::default_value(&table, index, &mut params)?,
+            None => default_value(&table, index, &mut params)?,
             Some(value) => {
                 let bound = match dml::unknown_literal(&value) {
                     Some(bound) => bound,
@@ -230,8 +243,11 @@ pub(super) fn update(
     let indexes = index::maintained(&table, catalog.sabotage)?;
     let tables = query.tables().to_vec();
     let source = Some(Box::new(Plan::Query(Box::new(query))));
-    let (scan, checks) = (scan_of(&table), Checks::of(&table)?);
-    let plan = Plan::Update(UpdatePlan { scan, source, assignments: list, returning, indexes, checks });
+    let (scan, checks, computed) = (scan_of(&table), Checks::of(&table)?, computed(&table)?);
+    let changed: Vec<usize> = list.iter().chain(&computed).map(|(at, _)| *at).collect();
+    let foreign = foreign::graph(&table, catalog, Writes::Updates(&changed))?;
+    let plan =
+        Plan::Update(UpdatePlan { scan, source, assignments: list, returning, indexes, checks, computed, foreign });
     Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system: None })
 }
 
@@ -269,6 +285,7 @@ pub(super) fn delete(
     let indexes = index::maintained(&table, catalog.sabotage)?;
     let tables = query.tables().to_vec();
     let source = Some(Box::new(Plan::Query(Box::new(query))));
-    let plan = Plan::Delete(DeletePlan { scan: scan_of(&table), source, returning, indexes });
+    let foreign = foreign::graph(&table, catalog, Writes::Deletes)?;
+    let plan = Plan::Delete(DeletePlan { scan: scan_of(&table), source, returning, indexes, foreign });
     Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system: None })
 }

@@ -7,7 +7,9 @@
 pub mod access;
 pub mod check;
 mod dml;
+pub mod foreign;
 mod from_query;
+pub mod generated;
 pub mod index;
 mod select;
 mod values;
@@ -19,7 +21,7 @@ use sqlparser::ast;
 use txn::{LockMode, LockPolicy};
 
 use crate::SqlError;
-use crate::catalog::{Catalog, Table, undefined_table};
+use crate::catalog::{Catalog, HIDDEN_KEY, Table, undefined_table};
 use crate::entry::Layout;
 use crate::expr::aggregate::Aggregate;
 use crate::expr::bind::ScopeColumn;
@@ -31,6 +33,8 @@ use crate::system::{self, SystemTable};
 use crate::types::{DataType, TypeModifier};
 use access::Access;
 use check::Checks;
+use foreign::Graph;
+use generated::Computed;
 use index::{HINT, IndexUse, Maintained, Wishes};
 
 /// A planned statement.
@@ -183,6 +187,10 @@ pub struct InsertPlan {
     pub returning: Option<Vec<Expr>>,
     /// For the command's tag and EXPLAIN.
     pub upsert: bool,
+    /// Columns that follow from the others.
+    pub computed: Computed,
+    /// Foreign keys.
+    pub foreign: Option<Arc<Graph>>,
 }
 
 /// An UPDATE.
@@ -200,6 +208,10 @@ pub struct UpdatePlan {
     pub indexes: Vec<Maintained>,
     /// What its rows must be.
     pub checks: Checks,
+    /// Columns that follow from the others.
+    pub computed: Computed,
+    /// Foreign keys.
+    pub foreign: Option<Arc<Graph>>,
 }
 
 /// A DELETE.
@@ -213,9 +225,22 @@ pub struct DeletePlan {
     pub returning: Option<Vec<Expr>>,
     /// What else is to be written.
     pub indexes: Vec<Maintained>,
+    /// Foreign keys.
+    pub foreign: Option<Arc<Graph>>,
 }
 
 impl Plan {
+    /// The tables that it reads or writes beside its own, because of foreign keys.
+    pub fn also(&self) -> impl Iterator<Item = &Arc<Table>> {
+        let graph = match self {
+            Plan::Select(_) | Plan::Query(_) => None,
+            Plan::Insert(plan) => plan.foreign.as_deref(),
+            Plan::Update(plan) => plan.foreign.as_deref(),
+            Plan::Delete(plan) => plan.foreign.as_deref(),
+        };
+        graph.into_iter().flat_map(Graph::tables)
+    }
+
     /// Whether it needs a read-write transaction.
     pub fn writes(&self) -> bool {
         match self {
@@ -264,15 +289,12 @@ pub fn plan_with(
 }
 
 /// Plans for DataFusion, or a statement that writes what a query finds.
-fn long(
-    statement: &Statement,
-    catalog: &Catalog,
-    queries: &Queries,
-    mut params: Params,
-) -> Result<Planned, SqlError> {
+fn long(statement: &Statement, catalog: &Catalog, queries: &Queries, mut params: Params) -> Result<Planned, SqlError> {
     let query = match statement {
         Statement::Select { query, .. } => query,
-        Statement::Insert { insert, upsert } => return from_query::insert(insert, *upsert, catalog, queries, params),
+        Statement::Insert { insert, upsert, overriding } => {
+            return from_query::insert(insert, (*upsert, *overriding), catalog, queries, params);
+        }
         Statement::Update(update) => return from_query::update(update, catalog, queries, params),
         Statement::Delete(delete) => return from_query::delete(delete, catalog, queries, params),
         other => panic!("planned {other:?}"),
@@ -287,7 +309,9 @@ fn long(
 fn short(statement: &Statement, catalog: &Catalog, mut params: Params) -> Result<Planned, SqlError> {
     let (plan, columns, table) = match statement {
         Statement::Select { query, .. } => select::plan(query, catalog, &mut params)?,
-        Statement::Insert { insert, upsert } => dml::insert(insert, *upsert, catalog, &mut params)?,
+        Statement::Insert { insert, upsert, overriding } => {
+            dml::insert(insert, (*upsert, *overriding), catalog, &mut params)?
+        }
         Statement::Update(update) => dml::update(update, catalog, &mut params)?,
         Statement::Delete(delete) => dml::delete(delete, catalog, &mut params)?,
         other => panic!("planned {other:?}"),
@@ -433,7 +457,7 @@ fn projection(
                     return Err(SqlError::syntax("SELECT * with no tables specified is not valid"));
                 };
                 for (index, column) in binder.scope.columns.iter().enumerate() {
-                    if column.table == alias {
+                    if column.table == alias && column.name != HIDDEN_KEY {
                         exprs.push(Expr::Column(index));
                         columns.push(ColumnInfo { name: column.name.clone(), ty: column.ty });
                     }

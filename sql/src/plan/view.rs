@@ -125,7 +125,8 @@ impl Expand<'_> {
         if let Some(given) = given {
             if given.columns.len() > alias.columns.len() {
                 let (has, wants) = (alias.columns.len(), given.columns.len());
-                let message = format!("table \"{}\" has {has} columns available but {wants} columns specified", given.name);
+                let message =
+                    format!("table \"{}\" has {has} columns available but {wants} columns specified", given.name);
                 return Err(SqlError::new("42P10", message));
             }
             alias.name = given.name;

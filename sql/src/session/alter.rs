@@ -17,7 +17,7 @@ use crate::SqlError;
 use crate::catalog::{CATALOG_LEASE_NS, Catalog, Table, undefined_table};
 use crate::ddl::alter::{self, Altered};
 use crate::ddl::index::{self, Begun};
-use crate::ddl::{comment, truncate};
+use crate::ddl::{comment, foreign, truncate};
 use crate::engine::Engine;
 use crate::parse::names::quoted;
 use crate::parse::{CommentOn, ident, object_name};
@@ -62,6 +62,14 @@ impl<E: Engine> Session<E> {
             sink.notice(Notice::info("00000", format!("{}, skipping", missing.message)));
             return Ok(tag("ALTER TABLE"));
         };
+        if let [Op::DropConstraint { name: constraint, .. }] = operations.as_slice()
+            && table.foreign.keys.iter().any(|key| key.name == ident(constraint))
+        {
+            let info = foreign::drop_key(self.db.engine(), &catalog, &name, &ident(constraint)).await?;
+            self.committed(&info);
+            self.everywhere().await;
+            return Ok(Completion { commit: Some(info), ..tag("ALTER TABLE") });
+        }
         if let Some(begun) = self.unique(&catalog, &table, statement).await? {
             return self.run_job("ALTER TABLE", begun, sink).await;
         }
@@ -143,7 +151,7 @@ impl<E: Engine> Session<E> {
         self.outside_block("COMMENT")?;
         let catalog = self.db.load_strong().await?;
         let change = comment::comment(self.db.engine(), &catalog, on, text).await?;
-        let done = self.changed("COMMENT", change, sink);
+        let done = self.changed("COMMENT", change, sink).await?;
         let _ = self.db.load_strong().await;
         Ok(done)
     }

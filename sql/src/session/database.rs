@@ -14,6 +14,7 @@ use crate::jobs::{self, JobOptions};
 use crate::parse::{Parsed, Statement};
 use crate::plan::Planned;
 use crate::select::Queries;
+use crate::sequence::Numbers;
 use crate::system::Statistics;
 
 /// The most texts whose plans are kept.
@@ -41,6 +42,7 @@ struct Shared<E> {
     jobs: JobOptions,
     plans: Mutex<PlanCache>,
     statistics: Statistics,
+    numbers: Numbers,
 }
 
 /// A parsed text of one statement, and its plan once there is one.
@@ -93,8 +95,17 @@ impl<E: Engine> Database<E> {
 
     fn with(engine: E, jobs: JobOptions, queries: Queries) -> Database<E> {
         let (catalog, plans) = (Mutex::new(None), Mutex::new(PlanCache::default()));
-        let statistics = Statistics::default();
-        Database { shared: Arc::new(Shared { engine, queries, catalog, jobs, plans, statistics }) }
+        Database {
+            shared: Arc::new(Shared {
+                engine,
+                queries,
+                catalog,
+                jobs,
+                plans,
+                statistics: Statistics::default(),
+                numbers: Numbers::default(),
+            }),
+        }
     }
 
     /// How schema changes are done.
@@ -118,6 +129,11 @@ impl<E: Engine> Database<E> {
         &self.shared.engine
     }
 
+    /// The numbers of sequences that it holds.
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.shared.numbers
+    }
+
     /// What it remembers of its work.
     pub fn statistics(&self) -> &Statistics {
         &self.shared.statistics
@@ -135,12 +151,17 @@ impl<E: Engine> Database<E> {
 
     /// The catalog, from the cache while its lease runs.
     pub async fn catalog(&self) -> Result<Arc<Catalog>, SqlError> {
-        let cached = lock(&self.shared.catalog).clone();
-        match cached {
-            // A clock that is not trusted may have been set back, and then the lease would seem to run for ever.
-            Some(catalog) if self.engine().present().is_ok() && catalog.is_fresh(&self.engine().now()) => Ok(catalog),
-            _ => self.load_strong().await,
+        match self.known_catalog() {
+            Some(catalog) => Ok(catalog),
+            None => self.load_strong().await,
         }
+    }
+
+    /// The same, if it need not be read.
+    pub(crate) fn known_catalog(&self) -> Option<Arc<Catalog>> {
+        let cached = lock(&self.shared.catalog).clone();
+        // A clock that is not trusted may have been set back, and then the lease would seem to run for ever.
+        cached.filter(|catalog| self.engine().present().is_ok() && catalog.is_fresh(&self.engine().now()))
     }
 
     /// The catalog with every change that was answered before the call.

@@ -123,6 +123,9 @@ impl<E: Engine> Session<E> {
             self.settings = Settings::default();
             self.close_all_prepared();
         }
+        if what == "ALL" || what == "SEQUENCES" {
+            self.drawn.forget();
+        }
         Ok(tag(&format!("DISCARD {what}")))
     }
 

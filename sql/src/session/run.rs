@@ -7,18 +7,20 @@ use truetime::Timestamp;
 use super::Session;
 use super::block::{Block, ReadOnly, aborted};
 use super::database::Cached;
+use super::table::run_drawing;
 use super::timeout::{Deadline, in_time};
 use super::touched::Touched;
 use crate::SqlError;
 use crate::catalog::Catalog;
-use crate::ddl::{self, Change};
+use crate::ddl;
 use crate::engine::{AdminCommand, CommitInfo, Engine, ReadBound, Transaction};
 use crate::entry::Layout;
 use crate::expr::EvalContext;
 use crate::parse::{Statement, TimeExpr};
 use crate::plan::{self, Plan, Planned};
+use crate::sequence::{Draw, Sources};
 use crate::short::{self, Counts, Failure, Output, Reader};
-use crate::sink::{ColumnInfo, Completion, Notice, Sink};
+use crate::sink::{ColumnInfo, Completion, Sink};
 use crate::types::{DataType, Datum};
 use crate::value;
 
@@ -78,31 +80,21 @@ impl<E: Engine> Session<E> {
                 self.execute_sql(name, values, sink).await?;
                 return Ok(None);
             }
-            Statement::CreateTable(create) => {
-                self.outside_block("CREATE TABLE")?;
-                let table = ddl::describe(create)?;
-                let catalog = self.db.catalog().await?;
-                let change = ddl::create(self.db.engine(), &catalog, table, create.if_not_exists).await?;
-                let completion = self.changed("CREATE TABLE", change, sink);
-                // It has happened, whether or not the catalog can be read just now: who needs it tries again.
-                let _ = self.db.load_strong().await;
-                completion
-            }
+            Statement::CreateTable(create) => self.create_table(create, sink).await?,
             Statement::DropTable { if_exists, names, cascade } => {
-                self.outside_block("DROP TABLE")?;
-                let (change, views) = ddl::drop(self.db.engine(), names, *if_exists, *cascade).await?;
-                self.gone("DROP TABLE", change, &views, sink).await
+                self.drop_table(names, (*if_exists, *cascade), sink).await?
             }
             Statement::CreateView(create) => self.create_view(create, sink).await?,
             Statement::DropView { if_exists, names, cascade } => {
                 self.outside_block("DROP VIEW")?;
-                let (change, views) = ddl::view::drop(self.db.engine(), names, *if_exists, *cascade).await?;
-                self.gone("DROP VIEW", change, &views, sink).await
+                let change = ddl::view::drop(self.db.engine(), names, *if_exists, *cascade).await?;
+                self.gone("DROP VIEW", change, sink).await?
             }
+            Statement::Sequence(statement) => self.sequence(statement, sink).await?,
             Statement::CreateIndex(create) => self.create_index(create, sink).await?,
             Statement::DropIndex { if_exists, names } => self.drop_index(names, *if_exists, sink).await?,
             Statement::AlterTable(alter) => self.alter_table(alter, sink).await?,
-            // There is nothing yet that would restart.
+            // A table with anything that would restart is refused.
             Statement::Truncate { names, restart: _ } => self.truncate(names, sink).await?,
             Statement::Comment { on, text } => self.comment(on, text.as_deref(), sink).await?,
             Statement::SplitIndex { index, rows } => self.split_index(index, rows).await?,
@@ -165,18 +157,6 @@ impl<E: Engine> Session<E> {
             return Err(read_only(what));
         }
         Ok(())
-    }
-
-    pub(super) fn changed<S: Sink>(&mut self, what: &str, change: Change, sink: &mut S) -> Completion {
-        let mut done = tag(what);
-        match change {
-            Change::Done(info) => {
-                self.committed(&info);
-                done.commit = Some(info);
-            }
-            Change::Nothing(sqlstate, message) => sink.notice(Notice::info(sqlstate, message)),
-        }
-        done
     }
 
     /// When a statement reads, if not now.
@@ -249,7 +229,8 @@ impl<E: Engine> Session<E> {
             // The table may be new: look again before saying so.
             Err(err) if err.sqlstate == "42P01" && at.is_none() => {
                 let catalog = self.db.load_strong().await?;
-                plan::plan(&cached.statement, &catalog, self.db.queries()).map(|planned| (Arc::new(planned), valid_until(&catalog)))
+                plan::plan(&cached.statement, &catalog, self.db.queries())
+                    .map(|planned| (Arc::new(planned), valid_until(&catalog)))
             }
             result => result.map(|planned| (Arc::new(planned), valid_until(&catalog))),
         }
@@ -290,18 +271,27 @@ impl<E: Engine> Session<E> {
         let what = verb(&planned.plan);
         let at = self.read_time(statement)?;
         let engine = self.db.engine().clone();
+        let (db, drawn) = (self.db.clone(), Arc::clone(&self.drawn));
+        // What may have to be run again is kept until it is done.
+        let draws = plan::generated::draws(&planned.plan);
         if let Block::Open(open) = &mut self.block {
-            for table in &planned.tables {
+            for table in planned.tables.iter().chain(planned.plan.also()) {
                 open.touched.add(table, valid_until);
             }
-            let context = EvalContext { params: &params, now: open.now, random: &engine };
+            let draw = Draw::new(&db, &drawn, false);
+            let sources = Sources { engine: &engine, draw: &draw };
+            let context = EvalContext { params: &params, now: open.now, random: &sources };
             let before = open.txn.lock_wait_ns();
-            let mut output = stream(sink, &planned.columns);
+            let (direct, later) = if draws { (None, sink) } else { (sink, None) };
+            let mut output = if draws { Output::buffer() } else { stream(direct, &planned.columns) };
             open.txn.set_lock_timeout(self.settings.timeout_ns("lock_timeout"));
             let mut reader: Reader<'_, E> = Reader::Txn(&mut open.txn);
-            let work = short::run(&planned.plan, &context, &mut reader, &mut output);
-            let counts = in_time(&engine, self.deadline, work).await?;
-            output.finish().await?;
+            let how = (&engine, self.deadline);
+            let result = run_drawing(how, &planned.plan, &context, &mut reader, &mut output, &draw).await;
+            let finished = draw.finish(result.is_err()).await;
+            let counts = result?;
+            finished?;
+            finish(output, later, &planned.columns).await?;
             let lock_wait_ns = open.txn.lock_wait_ns() - before;
             return Ok(Some(Ran { counts, commit: None, read_ts: None, lock_wait_ns }));
         }
@@ -322,16 +312,23 @@ impl<E: Engine> Session<E> {
             Block::ReadOnly(block) => (block.bound, block.now),
             _ => (at.map_or(ReadBound::Strong, ReadBound::At), engine.now().latest),
         };
-        let context = EvalContext { params: &params, now, random: &engine };
-        let mut output = stream(sink, &planned.columns);
+        let read_only = at.is_some() || self.settings.read_only() || matches!(self.block, Block::ReadOnly(_));
+        let draw = Draw::new(&db, &drawn, read_only);
+        let sources = Sources { engine: &engine, draw: &draw };
+        let context = EvalContext { params: &params, now, random: &sources };
+        let (direct, later) = if draws { (None, sink) } else { (sink, None) };
+        let mut output = if draws { Output::buffer() } else { stream(direct, &planned.columns) };
         let mut reader: Reader<'_, E> = Reader::Snapshot { engine: &engine, bound, valid_until };
-        let work = short::run(&planned.plan, &context, &mut reader, &mut output);
-        let counts = match in_time(&engine, self.deadline, work).await {
+        let how = (&engine, self.deadline);
+        let result = run_drawing(how, &planned.plan, &context, &mut reader, &mut output, &draw).await;
+        let finished = draw.finish(result.is_err()).await;
+        let counts = match result {
             Err(Failure::Stale) => return Ok(None),
             counts => counts?,
         };
-        output.finish().await?;
+        finished?;
         let read_ts = reader.read_ts();
+        finish(output, later, &planned.columns).await?;
         if let Some(at) = read_ts {
             self.last_read_ts = Some(at);
             if let Block::ReadOnly(block) = &mut self.block {
@@ -349,21 +346,38 @@ impl<E: Engine> Session<E> {
         params: &[Datum],
         sink: Option<&mut S>,
     ) -> Result<Option<Ran>, SqlError> {
+        let (db, drawn) = (self.db.clone(), Arc::clone(&self.drawn));
+        let draw = Draw::new(&db, &drawn, false);
+        let ran = self.tries((planned, valid_until), params, sink, &draw).await;
+        let finished = draw.finish(ran.is_err()).await;
+        let ran = ran?;
+        finished.map(|()| ran)
+    }
+
+    async fn tries<S: Sink>(
+        &mut self,
+        (planned, valid_until): (&Planned, Timestamp),
+        params: &[Datum],
+        sink: Option<&mut S>,
+        draw: &Draw<'_, E>,
+    ) -> Result<Option<Ran>, SqlError> {
         let engine = self.db.engine().clone();
         let mut touched = Touched::default();
-        for table in &planned.tables {
+        for table in planned.tables.iter().chain(planned.plan.also()) {
             touched.add(table, valid_until);
         }
+        let sources = Sources { engine: &engine, draw };
         let mut priority = None;
         for attempt in 1.. {
             let mut txn = engine.begin(priority);
             priority = Some(txn.priority());
-            let context = EvalContext { params, now: engine.now().latest, random: &engine };
+            draw.again();
+            let context = EvalContext { params, now: engine.now().latest, random: &sources };
             let mut output = if sink.is_some() { Output::<S>::buffer() } else { Output::Discard };
             txn.set_lock_timeout(self.settings.timeout_ns("lock_timeout"));
             let mut reader: Reader<'_, E> = Reader::Txn(&mut txn);
-            let work = short::run(&planned.plan, &context, &mut reader, &mut output);
-            let counts = match in_time(&engine, self.deadline, work).await {
+            let how = (&engine, self.deadline);
+            let counts = match run_drawing(how, &planned.plan, &context, &mut reader, &mut output, draw).await {
                 Ok(counts) => counts,
                 Err(failure) => {
                     txn.rollback().await;
@@ -446,6 +460,14 @@ pub(super) fn stream<'a, S: Sink>(sink: Option<&'a mut S>, columns: &[ColumnInfo
     match sink {
         Some(sink) => Output::Stream { sink, columns: Some(columns.to_vec()) },
         None => Output::Discard,
+    }
+}
+
+/// Sends what is still to be sent of a result: all of it, if it was kept.
+async fn finish<S: Sink>(output: Output<'_, S>, later: Option<&mut S>, columns: &[ColumnInfo]) -> Result<(), SqlError> {
+    match later {
+        Some(sink) if !columns.is_empty() => send(columns.to_vec(), output.into_rows(), sink).await,
+        _ => output.finish().await,
     }
 }
 

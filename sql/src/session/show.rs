@@ -120,8 +120,10 @@ impl<E: Engine> Session<E> {
             Show::Columns(name) | Show::CreateTable(name) => {
                 let catalog = self.db.load_strong().await?;
                 let table = catalog.table(name).ok_or_else(|| undefined_table(name))?;
-                let (columns, rows) =
-                    if matches!(what, Show::Columns(_)) { show::columns(table) } else { show::create_table(table) };
+                let (columns, rows) = match what {
+                    Show::Columns(_) => show::columns(table),
+                    _ => show::create_table(table, &catalog),
+                };
                 send(columns, rows, sink).await?;
                 return Ok(tag("SHOW"));
             }

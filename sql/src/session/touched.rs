@@ -51,7 +51,7 @@ impl Touched {
         let mut deadline: Option<Timestamp> = None;
         for (table, until) in &self.tables {
             // By its id: it may be called otherwise now.
-            let until = match catalog.table_by_id(table.id) {
+            let until = match catalog.any_table_by_id(table.id) {
                 Some(current) if current == table => catalog.valid_until().max(*until),
                 Some(_) => *until,
                 None => {

@@ -22,7 +22,7 @@ fn null(table: &Table, column: usize, row: &[Datum]) -> SqlError {
 }
 
 fn failing(table: &Table, row: &[Datum]) -> String {
-    format!("Failing row contains ({}).", shown(row.iter().take(table.columns.len())))
+    format!("Failing row contains ({}).", shown(table.visible_columns().map(|(at, _)| &row[at])))
 }
 
 /// 23502, 23514, 22003: the row must not be written, in place of the old one if there is one.

@@ -6,6 +6,7 @@ use txn::client::ClientError;
 use txn::{AbortReason, Key, LockMode, Mutation, Span};
 
 use super::check::{check_nulls, check_row};
+use super::foreign::{self, Changed};
 use super::index::Writer;
 use super::scan::{Pages, Scanner};
 use super::{Counts, Failure, Output, Reader, found, project};
@@ -13,6 +14,7 @@ use crate::SqlError;
 use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::expr::{EvalContext, eval, is_true};
+use crate::plan::generated::compute;
 use crate::plan::{Arbiter, Conflict, InsertPlan};
 use crate::row;
 use crate::sink::Sink;
@@ -40,11 +42,19 @@ pub(super) async fn read_keys<E: Engine>(
     keys: impl Iterator<Item = Key>,
     reader: &mut Reader<'_, E>,
 ) -> Result<BTreeMap<Key, txn::Value>, Failure> {
+    read_points(keys, LockMode::Exclusive, reader).await
+}
+
+/// The same, with a lock of this mode.
+pub(super) async fn read_points<E: Engine>(
+    keys: impl Iterator<Item = Key>,
+    mode: LockMode,
+    reader: &mut Reader<'_, E>,
+) -> Result<BTreeMap<Key, txn::Value>, Failure> {
     let mut keys: Vec<Key> = keys.collect();
     keys.sort_unstable();
     keys.dedup();
-    let mut scanner =
-        Scanner::new(keys.into_iter().map(Span::point).collect(), false, Pages::Full, LockMode::Exclusive);
+    let mut scanner = Scanner::new(keys.into_iter().map(Span::point).collect(), false, Pages::Full, mode);
     let mut found = BTreeMap::new();
     while let Some(rows) = scanner.next(reader).await? {
         found.extend(rows.into_iter().map(|row| (row.key, row.value)));
@@ -75,7 +85,8 @@ pub(super) async fn run<E: Engine, S: Sink>(
     let mut rows: Vec<(Key, Vec<Datum>)> = Vec::with_capacity(inputs.len());
     for (index, input) in inputs.iter().enumerate() {
         let exprs = &plan.rows[if plan.source.is_some() { 0 } else { index }];
-        let row = project(exprs, input, context)?;
+        let mut row = project(exprs, input, context)?;
+        compute(&plan.computed, &mut row, context)?;
         if partial {
             check_nulls(table, &row)?;
         } else {
@@ -116,7 +127,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
 
     let mut touched: BTreeSet<Key> = BTreeSet::new();
     let mut written: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
-    let mut returned = Vec::new();
+    let (mut returned, mut changes) = (Vec::new(), Vec::new());
     let mut count = 0;
     for (key, row) in rows {
         let primary = known.contains_key(&key) || (blind && touched.contains(&key));
@@ -161,6 +172,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 for (column, expr) in assignments {
                     new[*column] = eval(expr, &both, context)?;
                 }
+                compute(&plan.computed, &mut new, context)?;
                 check_row(table, &plan.checks, Some(&old), &new, context)?;
                 (owner, Some(old), new)
             }
@@ -170,6 +182,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 for column in columns {
                     new[*column] = row[*column].clone();
                 }
+                compute(&plan.computed, &mut new, context)?;
                 check_row(table, &plan.checks, Some(&old), &new, context)?;
                 (key, Some(old), new)
             }
@@ -181,6 +194,9 @@ pub(super) async fn run<E: Engine, S: Sink>(
             }
         };
         writer.change(&key, old.as_deref(), &new, reader).await?;
+        if plan.foreign.is_some() {
+            changes.push(Changed { key: key.clone(), old, new: Some(new.clone()) });
+        }
         touched.insert(key.clone());
         count += 1;
         if let Some(exprs) = &plan.returning {
@@ -196,6 +212,7 @@ pub(super) async fn run<E: Engine, S: Sink>(
         mutations.push(Mutation { key, value: Some(row::encode_value(table, &row)?.into()) });
     }
     reader.write(mutations)?;
+    foreign::settle(plan.foreign.as_deref(), changes, context, reader).await?;
     output.push(returned).await?;
     Ok(Counts { rows: count, scanned, bytes })
 }

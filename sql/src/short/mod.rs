@@ -1,6 +1,7 @@
 //! Running plans: reads and writes of one transaction or snapshot, row by row.
 
 mod check;
+mod foreign;
 pub(crate) mod index;
 mod insert;
 mod modify;
@@ -128,6 +129,21 @@ impl<E: Engine> Reader<'_, E> {
         Ok(results)
     }
 
+    /// What of the transaction's writes is there so far, to be kept by [`Reader::undo_to`].
+    pub(crate) fn mark(&self) -> usize {
+        match self {
+            Reader::Txn(txn) => txn.mark(),
+            _ => 0,
+        }
+    }
+
+    /// Takes back what was written since.
+    pub(crate) fn undo_to(&mut self, mark: usize) {
+        if let Reader::Txn(txn) = self {
+            txn.undo_to(mark);
+        }
+    }
+
     /// The timestamp read at, once something was.
     pub(crate) fn read_ts(&self) -> Option<Timestamp> {
         match self {
@@ -212,6 +228,14 @@ impl<S: Sink> Output<'_, S> {
         match self {
             Output::Stream { sink, columns: Some(columns) } if !columns.is_empty() => sink.columns(columns).await,
             _ => Ok(()),
+        }
+    }
+
+    /// Buffers: nothing was kept.
+    pub(crate) fn forget(&mut self) {
+        if let Output::Buffer { rows, bytes } = self {
+            rows.clear();
+            *bytes = 0;
         }
     }
 

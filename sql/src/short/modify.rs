@@ -8,21 +8,28 @@ use txn::types::TXN_BYTES_MAX;
 use txn::{AbortReason, Key, LockMode, Mutation, Value};
 
 use super::check::check_row;
+use super::foreign::{self, Changed};
 use super::index::{self, Owners};
 use super::insert::{duplicate_key, read_keys};
 use super::scan::{Pages, RowScanner};
 use super::{Counts, Failure, Output, Reader, found, project};
 use crate::SqlError;
+use crate::catalog::Table;
 use crate::engine::Engine;
 use crate::entry::Entry;
 use crate::expr::{EvalContext, eval};
+use crate::plan::generated::compute;
+use crate::plan::index::Maintained;
 use crate::plan::{DeletePlan, Plan, Scan, UpdatePlan};
 use crate::row;
 use crate::sink::Sink;
 use crate::types::Datum;
 
+/// A row, and its key.
+pub(super) type Target = (Key, Vec<Datum>);
+
 /// A row to be changed.
-struct Target {
+struct Chosen {
     key: Key,
     /// As it is stored: its columns, then those that are hidden.
     row: Vec<Datum>,
@@ -30,7 +37,7 @@ struct Target {
     found: Option<Vec<Datum>>,
 }
 
-impl Target {
+impl Chosen {
     fn seen(&self) -> &[Datum] {
         self.found.as_deref().unwrap_or(&self.row)
     }
@@ -41,7 +48,7 @@ async fn targets<E: Engine, S: Sink>(
     source: Option<&Plan>,
     context: &EvalContext<'_>,
     reader: &mut Reader<'_, E>,
-) -> Result<(Vec<Target>, Counts), Failure> {
+) -> Result<(Vec<Chosen>, Counts), Failure> {
     if let Some(source) = source {
         return from_query::<E, S>(scan, source, context, reader).await;
     }
@@ -57,7 +64,7 @@ async fn targets<E: Engine, S: Sink>(
                     .hint("Change them in parts, by ranges of the primary key.")
                     .into());
             }
-            targets.push(Target { key: found.key, row: found.row, found: None });
+            targets.push(Chosen { key: found.key, row: found.row, found: None });
         }
     }
     Ok((targets, Counts { rows: 0, scanned: scanner.scanned, bytes: scanner.bytes }))
@@ -70,7 +77,7 @@ async fn from_query<E: Engine, S: Sink>(
     source: &Plan,
     context: &EvalContext<'_>,
     reader: &mut Reader<'_, E>,
-) -> Result<(Vec<Target>, Counts), Failure> {
+) -> Result<(Vec<Chosen>, Counts), Failure> {
     let (rows, counts) = found::<E, S>(source, context, reader).await?;
     let mut first: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
     for row in rows {
@@ -84,17 +91,17 @@ async fn from_query<E: Engine, S: Sink>(
         let value = stored.remove(&key).ok_or_else(|| ClientError::aborted(AbortReason::LocksLost))?;
         let row = row::decode_row(&scan.table, &key, &value)?;
         found[..width].clone_from_slice(&row[..width]);
-        targets.push(Target { key, row, found: Some(found) });
+        targets.push(Chosen { key, row, found: Some(found) });
     }
     Ok((targets, Counts { rows: 0, ..counts }))
 }
 
 /// A row that changes, and where to.
-struct Change {
-    old_key: Key,
-    old: Vec<Datum>,
-    new_key: Key,
-    new: Vec<Datum>,
+pub(super) struct Change {
+    pub(super) old_key: Key,
+    pub(super) old: Vec<Datum>,
+    pub(super) new_key: Key,
+    pub(super) new: Vec<Datum>,
 }
 
 pub(super) async fn update<E: Engine, S: Sink>(
@@ -105,7 +112,8 @@ pub(super) async fn update<E: Engine, S: Sink>(
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
     let (targets, counts) = targets::<E, S>(&plan.scan, plan.source.as_deref(), context, reader).await?;
-    let moves = plan.assignments.iter().any(|(column, _)| table.key_position(*column).is_some());
+    let mut changed = plan.assignments.iter().chain(&plan.computed).map(|(column, _)| *column);
+    let moves = changed.any(|column| table.key_position(column).is_some());
     let mut changes = Vec::with_capacity(targets.len());
     let mut returned = Vec::new();
     let count = targets.len() as u64;
@@ -114,8 +122,9 @@ pub(super) async fn update<E: Engine, S: Sink>(
         for (column, expr) in &plan.assignments {
             new[*column] = eval(expr, target.seen(), context)?;
         }
+        compute(&plan.computed, &mut new, context)?;
         check_row(table, &plan.checks, Some(&target.row), &new, context)?;
-        let Target { key: old_key, row: old, found } = target;
+        let Chosen { key: old_key, row: old, found } = target;
         if let Some(exprs) = &plan.returning {
             let shown = match found {
                 None => project(exprs, &new, context)?,
@@ -130,6 +139,23 @@ pub(super) async fn update<E: Engine, S: Sink>(
         let new_key: Key = if moves { row::encode_key(table, &new)?.into() } else { old_key.clone() };
         changes.push(Change { old_key, old, new_key, new });
     }
+    write_changes(table, &plan.indexes, &changes, reader).await?;
+    if plan.foreign.is_some() {
+        let changed = |change: Change| Changed { key: change.new_key, old: Some(change.old), new: Some(change.new) };
+        let changes = changes.into_iter().map(changed).collect();
+        foreign::settle(plan.foreign.as_deref(), changes, context, reader).await?;
+    }
+    output.push(returned).await?;
+    Ok(Counts { rows: count, ..counts })
+}
+
+/// Writes rows that change, with their entries: 23505 if they could not all be there.
+pub(super) async fn write_changes<E: Engine>(
+    table: &Table,
+    indexes: &[Maintained],
+    changes: &[Change],
+    reader: &mut Reader<'_, E>,
+) -> Result<(), Failure> {
     // The statement as a whole must leave each key once: rows may change places.
     let moved = || changes.iter().filter(|change| change.old_key != change.new_key);
     let left: BTreeSet<&Key> = moved().map(|change| &change.old_key).collect();
@@ -144,12 +170,12 @@ pub(super) async fn update<E: Engine, S: Sink>(
         }
     }
     let mut writes: BTreeMap<Key, Option<Value>> = left.into_iter().map(|key| (key.clone(), None)).collect();
-    for change in &changes {
+    for change in changes {
         writes.insert(change.new_key.clone(), Some(row::encode_value(table, &change.new)?.into()));
     }
-    for known in &plan.indexes {
+    for known in indexes {
         let mut steps = Vec::with_capacity(changes.len());
-        for change in &changes {
+        for change in changes {
             let (old, new) = (known.entry(&change.old)?, known.entry(&change.new)?);
             if old != new {
                 steps.push((change, old, new));
@@ -186,9 +212,7 @@ pub(super) async fn update<E: Engine, S: Sink>(
             writes.insert(new.key, Some(new.value));
         }
     }
-    reader.write(writes.into_iter().map(|(key, value)| Mutation { key, value }).collect())?;
-    output.push(returned).await?;
-    Ok(Counts { rows: count, ..counts })
+    reader.write(writes.into_iter().map(|(key, value)| Mutation { key, value }).collect())
 }
 
 pub(super) async fn delete<E: Engine, S: Sink>(
@@ -200,10 +224,33 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     let table = &plan.scan.table;
     let (targets, counts) = targets::<E, S>(&plan.scan, plan.source.as_deref(), context, reader).await?;
     let count = targets.len() as u64;
+    let mut returned = Vec::new();
+    if let Some(exprs) = &plan.returning {
+        for target in &targets {
+            returned.push(project(exprs, target.seen(), context)?);
+        }
+    }
+    let targets: Vec<Target> = targets.into_iter().map(|target| (target.key, target.row)).collect();
+    write_deletes(table, &plan.indexes, &targets, reader).await?;
+    if plan.foreign.is_some() {
+        let changes = targets.into_iter().map(|(key, row)| Changed { key, old: Some(row), new: None }).collect();
+        foreign::settle(plan.foreign.as_deref(), changes, context, reader).await?;
+    }
+    output.push(returned).await?;
+    Ok(Counts { rows: count, ..counts })
+}
+
+/// Deletes rows with their entries.
+pub(super) async fn write_deletes<E: Engine>(
+    table: &Table,
+    indexes: &[Maintained],
+    targets: &[Target],
+    reader: &mut Reader<'_, E>,
+) -> Result<(), Failure> {
     let mut mutations = Vec::with_capacity(targets.len());
-    for known in &plan.indexes {
+    for known in indexes {
         let mut entries = Vec::with_capacity(targets.len());
-        for Target { key, row, .. } in &targets {
+        for (key, row) in targets {
             entries.extend(known.entry(row)?.map(|entry| (key, entry)));
         }
         let doubtful = entries.iter().filter(|(_, entry)| known.may_be_of_another() && entry.is_unique);
@@ -214,14 +261,6 @@ pub(super) async fn delete<E: Engine, S: Sink>(
             .filter(|(key, entry)| !known.may_be_of_another() || !entry.is_unique || owners.is(entry, key));
         mutations.extend(owned.map(|(_, entry)| Mutation { key: entry.key, value: None }));
     }
-    let mut returned = Vec::new();
-    for target in targets {
-        if let Some(exprs) = &plan.returning {
-            returned.push(project(exprs, target.seen(), context)?);
-        }
-        mutations.push(Mutation { key: target.key, value: None });
-    }
-    reader.write(mutations)?;
-    output.push(returned).await?;
-    Ok(Counts { rows: count, ..counts })
+    mutations.extend(targets.iter().map(|(key, _)| Mutation { key: key.clone(), value: None }));
+    reader.write(mutations)
 }

@@ -94,7 +94,7 @@ pub(crate) fn commented(table: &Table) -> Vec<(&'static str, String, String)> {
 
 /// The CREATE INDEX of the others.
 pub(super) fn statements(table: &Table) -> impl Iterator<Item = String> + '_ {
-    let others = table.indexes.iter().filter(|index| !index.constraint);
+    let others = table.indexes.iter().filter(|index| !index.constraint && !super::foreign::makes(table, index));
     others.map(|index| {
         let unique = if index.unique { "UNIQUE " } else { "" };
         let (name, on) = (quoted(&index.name), quoted(&table.name));
@@ -119,7 +119,8 @@ pub(crate) fn indexes(table: &Table) -> Rows {
         .iter()
         .map(|part| format!("{}{}", quoted(&table.columns[part.column].name), if part.desc { " DESC" } else { "" }))
         .collect();
-    let mut rows = vec![vec![
+    let mut rows = Vec::new();
+    let primary = vec![
         text(format!("{}_pkey", table.name)),
         Datum::Bool(true),
         text(key.join(", ")),
@@ -127,7 +128,8 @@ pub(crate) fn indexes(table: &Table) -> Rows {
         Datum::Null,
         text("public"),
         Datum::Int(i64::from(table.id)),
-    ]];
+    ];
+    rows.extend((!table.has_hidden_key()).then_some(primary));
     rows.extend(table.indexes.iter().map(|index| {
         vec![
             text(&index.name),

@@ -1,8 +1,9 @@
 //! The constraints of tables in `information_schema`: primary keys, UNIQUE, CHECK; and `meridian.comments`.
 
+use super::references::position_in_parent;
 use super::schema::{public, text, yes};
 use super::{Source, SystemTable};
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, ForeignKey, Table};
 use crate::ddl::steps::columns_of;
 use crate::show::index::commented;
 use crate::types::DataType::Text;
@@ -23,19 +24,23 @@ struct Constraint<'a> {
     enforced: bool,
     /// In their order, for a key.
     columns: Vec<String>,
+    foreign: Option<&'a ForeignKey>,
 }
 
 fn constraints(catalog: &Catalog) -> Vec<Constraint<'_>> {
     let mut found = Vec::new();
     for table in catalog.tables.values() {
         let name = |at: usize| table.columns[at].name.clone();
-        found.push(Constraint {
-            table,
-            name: table.key_name(),
-            kind: "PRIMARY KEY",
-            enforced: true,
-            columns: table.key.iter().map(|part| name(part.column)).collect(),
-        });
+        if !table.has_hidden_key() {
+            found.push(Constraint {
+                table,
+                name: table.key_name(),
+                kind: "PRIMARY KEY",
+                enforced: true,
+                columns: table.key.iter().map(|part| name(part.column)).collect(),
+                foreign: None,
+            });
+        }
         for index in table.indexes.iter().filter(|index| index.constraint) {
             found.push(Constraint {
                 table,
@@ -43,6 +48,7 @@ fn constraints(catalog: &Catalog) -> Vec<Constraint<'_>> {
                 kind: "UNIQUE",
                 enforced: index.state.writes(),
                 columns: index.columns.iter().map(|part| name(part.column)).collect(),
+                foreign: None,
             });
         }
         for (check, clause) in table.named_checks() {
@@ -54,6 +60,17 @@ fn constraints(catalog: &Catalog) -> Vec<Constraint<'_>> {
                 kind: "CHECK",
                 enforced: true,
                 columns: columns.map(|column| column.name.clone()).collect(),
+                foreign: None,
+            });
+        }
+        for key in &table.foreign.keys {
+            found.push(Constraint {
+                table,
+                name: key.name.clone(),
+                kind: "FOREIGN KEY",
+                enforced: true,
+                columns: table.names_by_id(&key.columns).into_iter().map(str::to_string).collect(),
+                foreign: Some(key),
             });
         }
     }
@@ -77,7 +94,8 @@ pub(super) fn key_column_usage(catalog: &Catalog) -> Vec<Vec<Datum>> {
         for (at, column) in of.columns.iter().enumerate() {
             let mut row = Vec::from(public(&of.name));
             row.extend(public(&of.table.name));
-            row.extend([text(column), Datum::Int(at as i64 + 1), Datum::Null]);
+            let position = of.foreign.and_then(|key| position_in_parent(catalog, key, at));
+            row.extend([text(column), Datum::Int(at as i64 + 1), position.map_or(Datum::Null, Datum::Int)]);
             rows.push(row);
         }
     }
@@ -87,8 +105,16 @@ pub(super) fn key_column_usage(catalog: &Catalog) -> Vec<Vec<Datum>> {
 pub(super) fn constraint_column_usage(catalog: &Catalog) -> Vec<Vec<Datum>> {
     let mut rows = Vec::new();
     for of in constraints(catalog) {
-        for column in &of.columns {
-            let mut row = Vec::from(public(&of.table.name));
+        // Of a foreign key those that it refers to, as in PostgreSQL.
+        let parent = of.foreign.and_then(|key| Some((key, catalog.any_table_by_id(key.parent)?)));
+        let (table, columns) = match parent {
+            None => (of.table, of.columns),
+            Some((key, parent)) => {
+                (&**parent, parent.names_by_id(&key.parent_columns).into_iter().map(str::to_string).collect())
+            }
+        };
+        for column in &columns {
+            let mut row = Vec::from(public(&table.name));
             row.push(text(column));
             row.extend(public(&of.name));
             rows.push(row);

@@ -18,6 +18,7 @@
 
 mod cluster;
 mod constraints;
+mod references;
 mod schema;
 mod statistics;
 

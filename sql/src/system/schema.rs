@@ -3,13 +3,14 @@
 //! are there and empty: tools ask for them all the same.
 
 use super::constraints::{check_constraints, constraint_column_usage, key_column_usage, table_constraints};
+use super::references::{referential_constraints, sequences};
 use super::{SCHEMAS, Source, SystemTable, all};
-use crate::catalog::{Catalog, Column, View};
+use crate::catalog::{Catalog, Column, Generated, View};
 use crate::types::DataType::{self, Int, Text};
 use crate::types::{Datum, TypeModifier};
 
 /// The only database.
-const DATABASE: &str = "meridian";
+pub(super) const DATABASE: &str = "meridian";
 const PUBLIC: &str = "public";
 
 const fn table(
@@ -144,7 +145,7 @@ pub(super) static TABLES: &[SystemTable] = &[
             ("update_rule", Text),
             ("delete_rule", Text),
         ],
-        nothing,
+        referential_constraints,
     ),
     table(
         "check_constraints",
@@ -180,7 +181,7 @@ pub(super) static TABLES: &[SystemTable] = &[
             ("increment", Text),
             ("cycle_option", Text),
         ],
-        nothing,
+        sequences,
     ),
     table(
         "routines",
@@ -309,7 +310,14 @@ fn describe(ty: DataType) -> Described {
 fn column(schema: &str, table: &str, at: usize, name: &str, ty: DataType, own: Option<&Column>) -> Vec<Datum> {
     let int = |n: Option<i64>| n.map_or(Datum::Null, Datum::Int);
     let Described { name: data_type, udt, precision, radix, scale, fraction, octets } = describe(ty);
-    let (default, nullable) = own.map_or((None, true), |column| (column.default.as_deref(), !column.not_null));
+    let (generated, nullable) = (own.and_then(|own| own.generated.as_ref()), own.is_none_or(|own| !own.not_null));
+    let (identity, expression) = match generated {
+        Some(Generated::Identity { always, .. }) => (Some(if *always { "ALWAYS" } else { "BY DEFAULT" }), None),
+        Some(Generated::Stored(text)) => (None, Some(text.as_str())),
+        _ => (None, None),
+    };
+    // That of an identity column is a part of it.
+    let default = own.and_then(|own| own.default.as_deref()).filter(|_| identity.is_none());
     let (mut name_of_type, mut udt, mut length) = (data_type, udt, None);
     let (mut precision, mut radix, mut scale, mut fraction) = (precision, radix, scale, fraction);
     match own.and_then(|column| column.modifier) {
@@ -343,10 +351,10 @@ fn column(schema: &str, table: &str, at: usize, name: &str, ty: DataType, own: O
         text(DATABASE),
         text("pg_catalog"),
         text(udt),
-        yes(false),
-        Datum::Null,
-        text("NEVER"),
-        Datum::Null,
+        yes(identity.is_some()),
+        identity.map_or(Datum::Null, text),
+        text(if expression.is_some() { "ALWAYS" } else { "NEVER" }),
+        expression.map_or(Datum::Null, text),
         yes(own.is_some()),
     ]
 }
@@ -354,8 +362,8 @@ fn column(schema: &str, table: &str, at: usize, name: &str, ty: DataType, own: O
 fn columns(catalog: &Catalog) -> Vec<Vec<Datum>> {
     let mut rows = Vec::new();
     for table in catalog.tables.values() {
-        for (at, c) in table.columns.iter().enumerate() {
-            rows.push(column(PUBLIC, &table.name, at, &c.name, c.ty, Some(c)));
+        for (at, own) in table.visible_columns() {
+            rows.push(column(PUBLIC, &table.name, at, &own.name, own.ty, Some(own)));
         }
     }
     for view in catalog.views.values() {

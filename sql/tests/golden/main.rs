@@ -8,6 +8,7 @@
 #[cfg(feature = "datafusion")]
 mod differential;
 mod engine;
+mod foreign;
 mod index;
 mod properties;
 mod stack;

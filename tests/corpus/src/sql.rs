@@ -40,13 +40,8 @@ pub fn two_tables() -> Catalog {
         column(3, "c", DataType::Float),
         column(4, "d", DataType::Timestamp),
     ];
-    let simple = Table {
-        id: 8,
-        name: "a".into(),
-        columns,
-        key: vec![KeyColumn { column: 0, desc: false }],
-        ..Table::default()
-    };
+    let simple =
+        Table { id: 8, name: "a".into(), columns, key: vec![KeyColumn { column: 0, desc: false }], ..Table::default() };
     for table in [table(), simple] {
         catalog.tables.insert(table.name.clone(), Arc::new(table));
     }
@@ -112,6 +107,7 @@ pub fn row(data: &[u8]) {
 pub fn catalog(data: &[u8]) {
     let (descriptor, key) = split(data, 0);
     let _ = ::sql::catalog::parse_number(data);
+    let _ = (::sql::catalog::Sequence::from_bytes(data), ::sql::catalog::sequence::State::from_bytes(data));
     let Ok(table) = Table::from_bytes(descriptor) else { return };
     let again = Table::from_bytes(&table.to_bytes()).expect("what was written is read");
     assert_eq!(table, again);

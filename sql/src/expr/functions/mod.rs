@@ -14,6 +14,7 @@ mod math;
 mod numeric_format;
 mod pattern;
 mod regex;
+mod sequence;
 mod text;
 mod time;
 mod time_format;
@@ -50,6 +51,7 @@ const TABLES: &[&[Signature]] = &[
     json_change::FUNCTIONS,
     array::FUNCTIONS,
     array_text::FUNCTIONS,
+    sequence::FUNCTIONS,
 ];
 
 /// greatest and least: their arguments are brought to one type first.
