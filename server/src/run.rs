@@ -89,6 +89,10 @@ fn start_log(args: &StartArgs) -> anyhow::Result<()> {
     }
     // A panic is a broken invariant of ours: the node stops, and a restart recovers from its log.
     std::panic::set_hook(Box::new(|panic| {
+        if sql::tolerates_panic() {
+            tracing::error!("a query failed: {panic}");
+            return;
+        }
         let backtrace = std::backtrace::Backtrace::force_capture();
         tracing::error!("the node stops: {panic}\n{backtrace}");
         crate::end_process(101);

@@ -39,6 +39,6 @@ pub mod value;
 pub use catalog::{system_span, user_span};
 pub use error::SqlError;
 pub use jobs::JobOptions;
-pub use select::{Queries, QueryOptions};
+pub use select::{Queries, QueryOptions, tolerates as tolerates_panic};
 pub use session::{Database, PreparedInfo, Session, SessionState};
 pub use sink::{ColumnInfo, Completion, Notice, Sink};

@@ -1,16 +1,16 @@
 //! Between the scans of a plan and the session that reads for them.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::task::Poll;
 
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::channel::{mpsc, oneshot};
-use futures::{SinkExt, Stream, StreamExt};
+use futures::{SinkExt, StreamExt};
 use txn::{LockMode, Row};
 
+use super::guard::guarded;
 use super::{batches, errors};
 use crate::SqlError;
 use crate::engine::Engine;
@@ -75,7 +75,7 @@ impl Handle {
 enum Event {
     Request(Request),
     Batch(Option<Result<RecordBatch, DataFusionError>>),
-    Panic(String),
+    Panic(SqlError),
 }
 
 /// Polls the result and serves the scans, until the result ends or something fails.
@@ -92,10 +92,8 @@ pub(super) async fn drive<E: Engine, S: Sink>(
             if let Poll::Ready(Some(request)) = requests.poll_next_unpin(context) {
                 return Poll::Ready(Event::Request(request));
             }
-            // DataFusion's code panics where it meets its own bugs: that is one query's end, not the node's.
-            let polled = std::panic::catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll_next(context)));
-            match polled {
-                Err(panic) => Poll::Ready(Event::Panic(panic_text(&*panic))),
+            match guarded(|| stream.as_mut().poll_next(context)) {
+                Err(err) => Poll::Ready(Event::Panic(err)),
                 Ok(Poll::Ready(batch)) => Poll::Ready(Event::Batch(batch)),
                 Ok(Poll::Pending) => match requests.poll_next_unpin(context) {
                     Poll::Ready(Some(request)) => Poll::Ready(Event::Request(request)),
@@ -120,15 +118,7 @@ pub(super) async fn drive<E: Engine, S: Sink>(
                 counts.rows += rows.len() as u64;
                 output.push(rows).await?;
             }
-            Event::Panic(text) => return Err(SqlError::new("XX000", format!("a query failed: {text}")).into()),
+            Event::Panic(err) => return Err(err.into()),
         }
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_string(),
-        (_, Some(text)) => text.clone(),
-        _ => "a panic".into(),
     }
 }

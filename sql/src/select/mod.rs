@@ -20,6 +20,7 @@ mod channel;
 mod check;
 mod errors;
 mod functions;
+mod guard;
 mod names;
 mod provider;
 mod pushdown;
@@ -45,6 +46,8 @@ use crate::short::{Counts, Failure, Output, Reader};
 use crate::sink::{ColumnInfo, Sink};
 use crate::types::{DataType, Datum};
 use channel::Locks;
+pub use guard::tolerates;
+use guard::{guarded, guarded_future};
 pub use runtime::{Queries, QueryOptions};
 
 /// A query that DataFusion runs.
@@ -68,7 +71,7 @@ impl Query {
         params: &mut Params,
     ) -> Result<Query, SqlError> {
         let checked = check::check(query)?;
-        let planned = provider::plan(checked.query, catalog, queries, params)?;
+        let planned = guarded(|| provider::plan(checked.query, catalog, queries, params))??;
         let mut locks = Locks::default();
         for (name, mode) in checked.locks {
             // A name that is no table is a subquery's or a CTE's: those lock by clauses of their own.
@@ -115,8 +118,8 @@ impl Query {
             let scalars = values.map(|(ty, datum)| types::scalar(datum, *ty)).collect::<Result<Vec<_>, _>>()?;
             plan = plan.replace_params_with_values(&ParamValues::from(scalars)).map_err(errors::sql)?;
         }
-        let plan = self.queries.optimize(plan, context.now).map_err(errors::sql)?;
-        self.queries.physical(&plan).await.map_err(errors::sql)
+        let plan = guarded(|| self.queries.optimize(plan, context.now))?.map_err(errors::sql)?;
+        guarded_future(self.queries.physical(&plan)).await?.map_err(errors::sql)
     }
 }
 
@@ -136,7 +139,7 @@ pub(crate) async fn run<E: Engine, S: Sink>(
     }
     let physical = query.physical(context).await?;
     let (handle, requests) = channel::open(query.locks.clone());
-    let stream = execute_stream(physical, query.queries.task(handle)).map_err(errors::sql)?;
+    let stream = guarded(|| execute_stream(physical, query.queries.task(handle)))?.map_err(errors::sql)?;
     let columns: Vec<DataType> = query.columns.iter().map(|column| column.ty).collect();
     channel::drive(stream, requests, &columns, reader, output).await
 }

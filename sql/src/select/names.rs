@@ -13,7 +13,7 @@ use sqlparser::ast;
 use super::types;
 use crate::SqlError;
 use crate::expr::aggregate;
-use crate::parse::ident;
+use crate::parse::{ident, object_name};
 use crate::plan::output_name;
 use crate::sink::ColumnInfo;
 
@@ -28,10 +28,27 @@ pub(super) fn name_items(items: &mut [ast::SelectItem], no_from: bool) -> Result
             taken.insert(ident(name));
         }
     }
+    // What `*` names may be named once more beside it.
+    let star = items.iter().any(|item| matches!(item, ast::SelectItem::Wildcard(_)));
+    let stars: Vec<String> = items.iter().filter_map(star_of).collect();
+    let mut columns: Vec<Vec<String>> = Vec::new();
     for item in items {
+        if let ast::SelectItem::UnnamedExpr(expr) = item
+            && let Some(column) = column_of(expr)
+        {
+            // A plain column keeps its name, and its table's; a second time it gets another.
+            let of_star = star || column.iter().rev().nth(1).is_some_and(|table| stars.contains(table));
+            let again = of_star || columns.iter().any(|known| same_column(known, &column));
+            if again {
+                let name = column.last().cloned().unwrap_or_default();
+                let number = columns.len() + 2;
+                let alias = ast::Ident::with_quote('"', format!("{name}{MARK}{MARK}{number}"));
+                *item = ast::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+            columns.push(column);
+            continue;
+        }
         let (expr, name) = match item {
-            // A plain column keeps its name, and its table's.
-            ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)) => continue,
             ast::SelectItem::UnnamedExpr(expr) => (expr.clone(), name_of(expr)),
             ast::SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), ident(alias)),
             ast::SelectItem::Wildcard(options) | ast::SelectItem::QualifiedWildcard(_, options) => {
@@ -56,6 +73,30 @@ pub(super) fn name_items(items: &mut [ast::SelectItem], no_from: bool) -> Result
         *item = ast::SelectItem::ExprWithAlias { expr, alias: ast::Ident::with_quote('"', alias) };
     }
     Ok(())
+}
+
+/// The table of `t.*`.
+fn star_of(item: &ast::SelectItem) -> Option<String> {
+    match item {
+        ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+            object_name(name).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The parts of a column's name, if an expression is nothing else.
+fn column_of(expr: &ast::Expr) -> Option<Vec<String>> {
+    match expr {
+        ast::Expr::Identifier(name) => Some(vec![ident(name)]),
+        ast::Expr::CompoundIdentifier(parts) => Some(parts.iter().map(ident).collect()),
+        _ => None,
+    }
+}
+
+/// Whether two names may mean one column: one says no more than the other.
+fn same_column(a: &[String], b: &[String]) -> bool {
+    a.iter().rev().zip(b.iter().rev()).all(|(a, b)| a == b)
 }
 
 /// The name of a column without an alias, also of a subquery.

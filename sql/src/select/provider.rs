@@ -116,8 +116,9 @@ impl ContextProvider for Names<'_> {
                 return Err(errors::wrap(SqlError::unsupported("a reference to another database")));
             }
         };
-        // A hint on the table is the short path's.
-        let table = table.split(HINT).next().unwrap_or_default();
+        if table.contains(HINT) {
+            return Err(errors::wrap(SqlError::unsupported("an index hint in a query of this kind")));
+        }
         let found = self.catalog.table(table).ok_or_else(|| errors::wrap(undefined_table(table)))?;
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(found.id, Arc::clone(found));
         Ok(provider_as_source(Arc::new(TableScan::new(Arc::clone(found)))))

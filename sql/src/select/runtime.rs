@@ -4,8 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use datafusion::common::alias::AliasGenerator;
 use datafusion::config::ConfigOptions;
 use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -14,7 +16,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::ExprPlanner;
-use datafusion::optimizer::OptimizerContext;
+use datafusion::optimizer::OptimizerConfig;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -62,6 +64,31 @@ struct Shared {
 impl std::fmt::Debug for Queries {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queries").field("memory", &self.0.runtime.memory_pool).finish_non_exhaustive()
+    }
+}
+
+/// What the optimiser asks for in one run of a query.
+struct Run<'a> {
+    state: &'a SessionState,
+    now: chrono::DateTime<chrono::Utc>,
+    aliases: Arc<AliasGenerator>,
+}
+
+impl OptimizerConfig for Run<'_> {
+    fn query_execution_start_time(&self) -> Option<chrono::DateTime<chrono::Utc>> {
+        Some(self.now)
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        &self.aliases
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        Arc::clone(self.state.config_options())
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(self.state)
     }
 }
 
@@ -136,10 +163,12 @@ impl Queries {
 
     /// For one run, in which it is `now`.
     pub(super) fn optimize(&self, plan: LogicalPlan, now: Timestamp) -> Result<LogicalPlan, DataFusionError> {
-        let options = Arc::clone(self.0.state.config_options());
-        let now = chrono::DateTime::from_timestamp_nanos(now.as_nanos());
-        let context = OptimizerContext::new_with_config_options(options).with_query_execution_start_time(now);
-        self.0.state.optimizer().optimize(plan, &context, |_, _| {})
+        let run = Run {
+            state: &self.0.state,
+            now: chrono::DateTime::from_timestamp_nanos(now.as_nanos()),
+            aliases: Arc::new(AliasGenerator::new()),
+        };
+        self.0.state.optimizer().optimize(plan, &run, |_, _| {})
     }
 
     pub(super) async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
