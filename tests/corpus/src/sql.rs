@@ -40,13 +40,8 @@ pub fn two_tables() -> Catalog {
         column(3, "c", DataType::Float),
         column(4, "d", DataType::Timestamp),
     ];
-    let simple = Table {
-        id: 8,
-        name: "a".into(),
-        columns,
-        key: vec![KeyColumn { column: 0, desc: false }],
-        ..Table::default()
-    };
+    let simple =
+        Table { id: 8, name: "a".into(), columns, key: vec![KeyColumn { column: 0, desc: false }], ..Table::default() };
     for table in [table(), simple] {
         catalog.tables.insert(table.name.clone(), Arc::new(table));
     }
