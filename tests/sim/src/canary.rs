@@ -85,8 +85,6 @@ impl Canary {
             // Commit wait covers for it: only that two lead at once gives it away, if the next leader is quick.
             Canary::Broken(Guarantee::LeaseEpsilon) => 600,
             Canary::Broken(Guarantee::PrepareDurable) => 300,
-            // How soon these three are found has not been measured yet: by hand only, until it is.
-            Canary::Broken(Guarantee::IndexDeletes | Guarantee::CommitDeadline | Guarantee::LiarFenced) => 1_000,
             _ => 60,
         }
     }
