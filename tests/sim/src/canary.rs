@@ -80,9 +80,8 @@ impl Canary {
     /// It must be found within so many seeds.
     pub fn seeds_max(self) -> u64 {
         match self {
-            // It matters only if a value of a dead leader is chosen behind the start of the next.
-            Canary::Broken(Guarantee::EpochRule) => 300,
-            Canary::Broken(Guarantee::PrepareDurable) => 300,
+            // The first matters only if a value of a dead leader is chosen behind the start of the next.
+            Canary::Broken(Guarantee::EpochRule | Guarantee::PrepareDurable) => 300,
             _ => 60,
         }
     }
