@@ -64,9 +64,9 @@ fn a_thousand_clients_are_served_or_refused_and_the_work_goes_on() {
     eprintln!("{story}");
     assert!(few.done > 20 && again.done > 20, "{story}");
     // The other tests of this binary, and the thousand clients themselves, share the machine with the node: what is
-    // compared is the lesser of before and after. A collapse is no matter of halves.
+    // compared is the lesser of before and after.
     let alone = few.rate().min(again.rate());
-    assert!(many.rate() > alone * 0.25, "the goodput collapsed\n{story}");
+    assert!(many.rate() > alone * 0.4, "the goodput collapsed\n{story}");
     assert_eq!(many.sessions, 900, "{story}");
     assert_eq!(many.count("53300"), 100, "each session beyond the bound is refused\n{story}");
     assert!(many.count("53400") > 100, "what does not fit into the queue is refused\n{story}");
