@@ -108,7 +108,7 @@ impl Shell {
                         printer.end(&complete.tag, out);
                         commit = complete.commit.or(commit.take());
                     }
-                    Event::Notice(notice) => err.line(format!("NOTICE:  {notice}")),
+                    Event::Notice(notice) => err.line(notice),
                 };
                 tokio::select! {
                     result = client.stream(sql, Vec::new(), &mut on) => match result {
@@ -158,7 +158,7 @@ impl Shell {
         let reason = self.client.probe();
         let said = self.client.take_notices();
         for notice in said {
-            self.err.line(format!("NOTICE:  {notice}"));
+            self.err.line(notice);
         }
         if let Some(reason) = reason {
             let lost = Disconnected { address, node, reason, in_doubt: false, transaction: before.transaction.clone() };

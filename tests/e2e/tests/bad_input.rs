@@ -28,7 +28,10 @@ fn statements_that_cannot_be() {
     ] {
         let (got, message) = s.must_fail(sql);
         assert_eq!(got, state, "{sql}: {message}");
-        assert!(!message.is_empty() && message.starts_with(|c: char| !c.is_uppercase()), "{sql}: {message}");
+        // PostgreSQL's messages begin with a small letter, or with a keyword.
+        let mut start = message.chars();
+        let capital = start.next().is_none_or(char::is_uppercase) && start.next().is_none_or(char::is_lowercase);
+        assert!(!capital, "{sql}: {message:?}");
         s.query("ROLLBACK").ok();
     }
     let (state, message) = s.must_fail("UPDATE t SET v = 'x' || id");

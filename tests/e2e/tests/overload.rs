@@ -54,10 +54,19 @@ fn a_thousand_clients_are_served_or_refused_and_the_work_goes_on() {
     crowd(&one, 8, seconds(1), transfer);
     let few = crowd(&one, 32, seconds(4), transfer);
     let many = crowd(&one, 1000, seconds(6), transfer);
-    let story = format!("{}\n{}", describe("32 clients", &few), describe("1000 clients", &many));
+    let again = crowd(&one, 32, seconds(3), transfer);
+    let story = format!(
+        "{}\n{}\n{}",
+        describe("32 clients", &few),
+        describe("1000 clients", &many),
+        describe("32 clients again", &again)
+    );
     eprintln!("{story}");
-    assert!(few.done > 20, "{story}");
-    assert!(many.rate() > few.rate() * 0.4, "the goodput collapsed\n{story}");
+    assert!(few.done > 20 && again.done > 20, "{story}");
+    // The other tests of this binary, and the thousand clients themselves, share the machine with the node: what is
+    // compared is the lesser of before and after.
+    let alone = few.rate().min(again.rate());
+    assert!(many.rate() > alone * 0.4, "the goodput collapsed\n{story}");
     assert_eq!(many.sessions, 900, "{story}");
     assert_eq!(many.count("53300"), 100, "each session beyond the bound is refused\n{story}");
     assert!(many.count("53400") > 100, "what does not fit into the queue is refused\n{story}");

@@ -323,11 +323,11 @@ impl Group {
     /// Ends what waited for its timestamp to pass: locks go, clients are answered.
     pub(super) fn finish_waits(&mut self, cx: &mut Cx) -> Result<bool> {
         let mut progress = false;
-        while let Some(lead) = &mut self.lead {
-            let Some((ts, txn)) = lead.waits.first().copied() else { break };
-            if !cx.now.tt.after(ts) {
+        while let Some((ts, txn)) = self.lead.as_ref().and_then(|lead| lead.waits.first().copied()) {
+            if !self.surely_passed(cx, ts) {
                 break;
             }
+            let lead = self.lead();
             lead.waits.remove(&(ts, txn));
             progress = true;
             let Some(active) = lead.txns.remove(&txn) else { continue };

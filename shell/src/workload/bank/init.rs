@@ -66,7 +66,7 @@ pub async fn make(client: &mut Client, args: &BankArgs, err: &mut Out) -> anyhow
     );
     retrying(client, &format!("UPSERT INTO bank_setup (name, value) VALUES {values}"), TRIES).await?;
     for notice in client.take_notices() {
-        err.line(format!("NOTICE:  {notice}"));
+        err.line(notice);
     }
     Ok(setup)
 }
