@@ -12,7 +12,6 @@
 use std::sync::Arc;
 
 use sqlparser::ast;
-use sqlparser::ast::helpers::attached_token::AttachedToken;
 
 use super::check::Checks;
 use super::foreign::{self, Writes};
@@ -23,7 +22,7 @@ use crate::catalog::{Catalog, Table};
 use crate::entry::Layout;
 use crate::expr::bind::ScopeColumn;
 use crate::expr::{Bound, Expr, Params, Scope};
-use crate::parse::Statement;
+use crate::parse::{Statement, empty_select};
 use crate::select::{Queries, Query};
 
 /// Plans an INSERT whose rows come from a query.
@@ -108,30 +107,10 @@ fn finder(
     others.iter().for_each(|from| names_of(from, &mut names));
     projection.extend(names.iter().cloned().map(all_of));
     let select = ast::Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
         projection,
-        exclude: None,
-        into: None,
         from: std::iter::once(target).chain(others).cloned().collect(),
-        lateral_views: Vec::new(),
-        prewhere: None,
         selection: selection.cloned(),
-        connect_by: Vec::new(),
-        group_by: ast::GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: ast::SelectFlavor::Standard,
+        ..empty_select()
     };
     let query = ast::Query {
         with: None,
@@ -145,8 +124,7 @@ fn finder(
         format_clause: None,
         pipe_operators: Vec::new(),
     };
-    let mut query = Query::plan(&query, catalog, queries, params)?;
-    query.lock_for_writing(&table);
+    let query = Query::plan(&query, catalog, queries, Some(&table), params)?;
     let mut scope = table_scope(&table, &alias);
     let output = query.output();
     for (index, (qualifier, column)) in output.into_iter().enumerate().skip(table.columns.len()) {

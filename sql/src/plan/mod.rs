@@ -262,6 +262,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The same, to change.
+    pub(crate) fn query_mut(&mut self) -> Option<&mut Query> {
+        match self {
+            Plan::Select(_) => None,
+            Plan::Query(query) => Some(query),
+            Plan::Insert(InsertPlan { source, .. })
+            | Plan::Update(UpdatePlan { source, .. })
+            | Plan::Delete(DeletePlan { source, .. }) => source.as_mut().and_then(|source| source.query_mut()),
+        }
+    }
+}
+
 /// Plans a SELECT, INSERT, UPDATE or DELETE. Panics for any other statement.
 pub fn plan(statement: &Statement, catalog: &Catalog, queries: &Queries) -> Result<Planned, SqlError> {
     plan_with(statement, catalog, queries, Params::default())
@@ -299,7 +312,7 @@ fn long(statement: &Statement, catalog: &Catalog, queries: &Queries, mut params:
         Statement::Delete(delete) => return from_query::delete(delete, catalog, queries, params),
         other => panic!("planned {other:?}"),
     };
-    let query = Query::plan(query, catalog, queries, &mut params)?;
+    let query = Query::plan(query, catalog, queries, None, &mut params)?;
     let (columns, tables) = (query.columns().to_vec(), query.tables().to_vec());
     let plan = Plan::Query(Box::new(query));
     Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system: None })

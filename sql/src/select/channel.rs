@@ -16,6 +16,7 @@ use crate::SqlError;
 use crate::engine::Engine;
 use crate::short::{Counts, Failure, Output, Reader, Scanner};
 use crate::sink::Sink;
+use crate::system::SystemRows;
 use crate::types::DataType;
 
 /// The most requests that wait for the session: a plan's scans run one after the other, or a few
@@ -53,12 +54,14 @@ pub(super) struct Handle {
     requests: mpsc::Sender<Request>,
     /// With which locks they read.
     pub(super) locks: Locks,
+    /// The rows of system tables.
+    pub(super) system: SystemRows,
 }
 
 /// A channel for one run.
-pub(super) fn open(locks: Locks) -> (Handle, mpsc::Receiver<Request>) {
+pub(super) fn open(locks: Locks, system: SystemRows) -> (Handle, mpsc::Receiver<Request>) {
     let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-    (Handle { requests, locks }, receiver)
+    (Handle { requests, locks, system }, receiver)
 }
 
 impl Handle {

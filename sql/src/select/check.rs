@@ -13,7 +13,7 @@ use txn::LockMode;
 use super::names;
 use super::rewrite::{check_expr, plain, plain_frame};
 use crate::SqlError;
-use crate::parse::{ident, object_name};
+use crate::parse::{empty_select, ident, object_name};
 
 /// A query that DataFusion may plan.
 pub(super) struct Checked {
@@ -132,6 +132,7 @@ impl Walk {
             };
         }
         check_set(body)?;
+        select_values(body);
         if let Some(order_by) = order_by {
             check_order(order_by)?;
         }
@@ -240,6 +241,46 @@ fn check_set(body: &mut ast::SetExpr) -> Result<(), SqlError> {
         }
         ast::SetExpr::Table(_) => Err(SqlError::unsupported("TABLE")),
     }
+}
+
+/// VALUES with a subquery in it as SELECTs: DataFusion computes VALUES before any subquery has run.
+fn select_values(body: &mut ast::SetExpr) {
+    match body {
+        ast::SetExpr::SetOperation { left, right, .. } => {
+            select_values(left);
+            select_values(right);
+        }
+        ast::SetExpr::Values(values) if has_subquery(values) => {
+            let rows = std::mem::take(&mut values.rows).into_iter().map(|row| select_of(row.content));
+            let all = rows.reduce(|left, right| ast::SetExpr::SetOperation {
+                op: ast::SetOperator::Union,
+                set_quantifier: ast::SetQuantifier::All,
+                left: Box::new(left),
+                right: Box::new(right),
+            });
+            *body = all.expect("VALUES has rows, or it would have no subquery");
+        }
+        _ => {}
+    }
+}
+
+fn has_subquery(values: &ast::Values) -> bool {
+    let found = ast::visit_expressions(values, |expr| match expr {
+        ast::Expr::Subquery(_) | ast::Expr::InSubquery { .. } | ast::Expr::Exists { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
+/// A SELECT of one row, with the names that VALUES gives its columns.
+fn select_of(row: Vec<ast::Expr>) -> ast::SetExpr {
+    let mut select = empty_select();
+    let named = row.into_iter().enumerate().map(|(index, expr)| ast::SelectItem::ExprWithAlias {
+        expr,
+        alias: ast::Ident::new(format!("column{}", index + 1)),
+    });
+    select.projection = named.collect();
+    ast::SetExpr::Select(Box::new(select))
 }
 
 fn check_order(order_by: &ast::OrderBy) -> Result<(), SqlError> {

@@ -19,12 +19,15 @@ mod casts;
 mod channel;
 mod check;
 mod errors;
+mod extreme;
 mod functions;
 mod guard;
 mod names;
+mod outer;
 mod provider;
 mod pushdown;
 mod rewrite;
+mod rows;
 mod rules;
 mod runtime;
 mod scan;
@@ -44,10 +47,12 @@ use crate::engine::{Engine, ReadBound};
 use crate::expr::{EvalContext, Params};
 use crate::short::{Counts, Failure, Output, Reader};
 use crate::sink::{ColumnInfo, Sink};
+use crate::system::{SystemRows, SystemTable};
 use crate::types::{DataType, Datum};
 use channel::Locks;
 pub use guard::tolerates;
 use guard::{guarded, guarded_future};
+use provider::Planned;
 pub use runtime::{Queries, QueryOptions};
 
 /// A query that DataFusion runs.
@@ -59,19 +64,23 @@ pub struct Query {
     parameters: Vec<DataType>,
     columns: Vec<ColumnInfo>,
     tables: Vec<Arc<Table>>,
+    systems: Vec<&'static SystemTable>,
+    /// The rows of these, once it is about to run.
+    system: SystemRows,
     locks: Locks,
 }
 
 impl Query {
-    /// Plans a query. Learns the types of the parameters that are not known yet.
+    /// Plans a query; a statement will write to what it finds in `target`. Learns the types of the parameters that are not known yet.
     pub(crate) fn plan(
         query: &ast::Query,
         catalog: &Catalog,
         queries: &Queries,
+        target: Option<&Table>,
         params: &mut Params,
     ) -> Result<Query, SqlError> {
         let checked = check::check(query)?;
-        let planned = guarded(|| provider::plan(checked.query, catalog, queries, params))??;
+        let planned = guarded(|| provider::plan(checked.query, catalog, queries, target, params))??;
         let mut locks = Locks::default();
         for (name, mode) in checked.locks {
             // A name that is no table is a subquery's or a CTE's: those lock by clauses of their own.
@@ -79,9 +88,14 @@ impl Query {
                 locks.add(table.id, mode);
             }
         }
+        if let Some(target) = target {
+            locks.add(target.id, LockMode::Exclusive);
+        }
         let columns = names::columns(&planned.plan)?;
         let parameters = params.types.iter().map(|ty| ty.unwrap_or(DataType::Text)).collect();
-        Ok(Query { queries: queries.clone(), plan: planned.plan, parameters, columns, tables: planned.tables, locks })
+        let Planned { plan, tables, systems } = planned;
+        let system = SystemRows::default();
+        Ok(Query { queries: queries.clone(), plan, parameters, columns, tables, systems, system, locks })
     }
 
     /// The columns of its rows.
@@ -100,14 +114,19 @@ impl Query {
         &self.tables
     }
 
+    /// The system tables that it reads: their rows must be given before it runs.
+    pub(crate) fn systems(&self) -> &[&'static SystemTable] {
+        &self.systems
+    }
+
+    /// Gives the rows of its system tables, for one run.
+    pub(crate) fn give(&mut self, rows: SystemRows) {
+        self.system = rows;
+    }
+
     /// Whether it says FOR UPDATE or FOR SHARE, and so needs a read-write transaction.
     pub(crate) fn takes_locks(&self) -> bool {
         !self.locks.is_empty()
-    }
-
-    /// Reads this table with exclusive locks: a statement will write to what it finds there.
-    pub(crate) fn lock_for_writing(&mut self, table: &Table) {
-        self.locks.add(table.id, LockMode::Exclusive);
     }
 
     /// The plan for one run.
@@ -138,7 +157,7 @@ pub(crate) async fn run<E: Engine, S: Sink>(
         *bound = ReadBound::At(engine.present()?);
     }
     let physical = query.physical(context).await?;
-    let (handle, requests) = channel::open(query.locks.clone());
+    let (handle, requests) = channel::open(query.locks.clone(), query.system.clone());
     let stream = guarded(|| execute_stream(physical, query.queries.task(handle)))?.map_err(errors::sql)?;
     let columns: Vec<DataType> = query.columns.iter().map(|column| column.ty).collect();
     channel::drive(stream, requests, &columns, reader, output).await

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::expr::{EvalContext, Params};
 use crate::short::{Counts, Failure, Output, Reader};
 use crate::sink::{ColumnInfo, Sink};
+use crate::system::{SystemRows, SystemTable};
 
 /// A query that DataFusion would run: there is none.
 #[derive(Clone, Debug)]
@@ -44,7 +45,13 @@ impl Queries {
 
 impl Query {
     /// 0A000.
-    pub(crate) fn plan(_: &ast::Query, _: &Catalog, _: &Queries, _: &mut Params) -> Result<Query, SqlError> {
+    pub(crate) fn plan(
+        _: &ast::Query,
+        _: &Catalog,
+        _: &Queries,
+        _: Option<&Table>,
+        _: &mut Params,
+    ) -> Result<Query, SqlError> {
         Err(SqlError::unsupported("such a query in a build without DataFusion"))
     }
 
@@ -60,7 +67,11 @@ impl Query {
         match *self {}
     }
 
-    pub(crate) fn lock_for_writing(&mut self, _: &Table) {
+    pub(crate) fn systems(&self) -> &[&'static SystemTable] {
+        match *self {}
+    }
+
+    pub(crate) fn give(&mut self, _: SystemRows) {
         match *self {}
     }
 

@@ -1,6 +1,8 @@
 //! From a checked query to a logical plan: names are those of our catalog and of our functions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::{DataType as ArrowType, FieldRef, SchemaRef};
@@ -16,8 +18,10 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use sqlparser::ast;
+use sqlparser::ast::{self, Visit, Visitor};
 
+use super::outer::OuterNames;
+use super::rows::SystemScan;
 use super::runtime::Queries;
 use super::scan::TableScan;
 use super::{errors, types};
@@ -25,7 +29,7 @@ use crate::SqlError;
 use crate::catalog::{Catalog, Table, undefined_table};
 use crate::expr::Params;
 use crate::plan::index::HINT;
-use crate::system;
+use crate::system::{self, SystemTable};
 
 /// A planned query.
 pub(super) struct Planned {
@@ -33,19 +37,29 @@ pub(super) struct Planned {
     pub(super) plan: LogicalPlan,
     /// The tables in it.
     pub(super) tables: Vec<Arc<Table>>,
+    /// The system tables in it.
+    pub(super) systems: Vec<&'static SystemTable>,
 }
 
-/// Plans a query that was checked. Learns the types of its parameters.
+/// Plans a query that was checked; `target` is the table that its rows are written to. Learns the types of
+/// its parameters.
 pub(super) fn plan(
     query: ast::Query,
     catalog: &Catalog,
     queries: &Queries,
+    target: Option<&Table>,
     params: &mut Params,
 ) -> Result<Planned, SqlError> {
-    let names = Names { catalog, queries, used: Mutex::default() };
+    let target = target.map(|table| table.id);
+    let mut planners = queries.state().expr_planners().to_vec();
+    planners.insert(0, Arc::new(OuterNames::of(&query, catalog)));
+    let names = Names { catalog, queries, target, planners, used: Mutex::default(), systems: Mutex::default() };
     let count = placeholders(&query)?;
     if params.types.len() < count {
         params.types.resize(count, None);
+    }
+    for number in counts(&query) {
+        params.types[number - 1].get_or_insert(crate::types::DataType::Int);
     }
     let mut first = logical(&query, &names, params).map_err(errors::sql)?;
     if params.types.iter().any(Option::is_none) {
@@ -61,7 +75,8 @@ pub(super) fn plan(
     }
     let plan = queries.analyze(first).map_err(errors::sql)?;
     let used = names.used.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Planned { plan, tables: used.into_values().collect() })
+    let systems = names.systems.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Planned { plan, tables: used.into_values().collect(), systems })
 }
 
 fn logical(query: &ast::Query, names: &Names<'_>, params: &Params) -> Result<LogicalPlan, DataFusionError> {
@@ -73,6 +88,32 @@ fn logical(query: &ast::Query, names: &Names<'_>, params: &Params) -> Result<Log
     SqlToRel::new_with_options(names, options).sql_statement_to_plan_with_context(statement, &mut context)
 }
 
+/// The parameters that are a LIMIT or an OFFSET.
+fn counts(query: &ast::Query) -> Vec<usize> {
+    struct Walk(Vec<usize>);
+    impl Visitor for Walk {
+        type Break = Infallible;
+
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Infallible> {
+            if let Some(ast::LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+                let both = limit.iter().chain(offset.iter().map(|offset| &offset.value));
+                self.0.extend(both.filter_map(placeholder));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut walk = Walk(Vec::new());
+    let ControlFlow::Continue(()) = query.visit(&mut walk);
+    walk.0
+}
+
+/// The number of a parameter, if an expression is one.
+fn placeholder(expr: &ast::Expr) -> Option<usize> {
+    let ast::Expr::Value(value) = expr else { return None };
+    let ast::Value::Placeholder(name) = &value.value else { return None };
+    name.strip_prefix('$').and_then(|digits| digits.parse().ok())
+}
+
 /// The number of the last parameter of a query.
 fn placeholders(query: &ast::Query) -> Result<usize, SqlError> {
     let mut count = 0;
@@ -80,16 +121,16 @@ fn placeholders(query: &ast::Query) -> Result<usize, SqlError> {
         if let ast::Expr::Value(value) = expr
             && let ast::Value::Placeholder(name) = &value.value
         {
-            match name.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok()) {
+            match placeholder(expr) {
                 Some(number) if (1..=crate::expr::bind::PARAMS_MAX).contains(&number) => count = count.max(number),
-                _ => return std::ops::ControlFlow::Break(name.clone()),
+                _ => return ControlFlow::Break(name.clone()),
             }
         }
-        std::ops::ControlFlow::Continue(())
+        ControlFlow::Continue(())
     });
     match found {
-        std::ops::ControlFlow::Break(name) => Err(SqlError::new("42P02", format!("there is no parameter {name}"))),
-        std::ops::ControlFlow::Continue(()) => Ok(count),
+        ControlFlow::Break(name) => Err(SqlError::new("42P02", format!("there is no parameter {name}"))),
+        ControlFlow::Continue(()) => Ok(count),
     }
 }
 
@@ -97,8 +138,13 @@ fn placeholders(query: &ast::Query) -> Result<usize, SqlError> {
 struct Names<'a> {
     catalog: &'a Catalog,
     queries: &'a Queries,
+    /// The table that is written to.
+    target: Option<u32>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
     /// The tables that were looked up, by id.
     used: Mutex<BTreeMap<u32, Arc<Table>>>,
+    /// The system tables that were.
+    systems: Mutex<Vec<&'static SystemTable>>,
 }
 
 impl ContextProvider for Names<'_> {
@@ -106,8 +152,14 @@ impl ContextProvider for Names<'_> {
         let table = match &name {
             TableReference::Bare { table } => table,
             TableReference::Partial { schema, table } if &**schema == "public" => table,
-            TableReference::Partial { schema, .. } if system::SCHEMAS.contains(&&**schema) => {
-                return Err(errors::wrap(SqlError::unsupported("a system table in a query of this kind")));
+            TableReference::Partial { schema, table } if system::SCHEMAS.contains(&&**schema) => {
+                let found = system::find(schema, table);
+                let found = found.ok_or_else(|| errors::wrap(undefined_table(&format!("{schema}.{table}"))))?;
+                let mut systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+                if !systems.iter().any(|known| std::ptr::eq(*known, found)) {
+                    systems.push(found);
+                }
+                return Ok(provider_as_source(Arc::new(SystemScan::new(found))));
             }
             TableReference::Partial { schema, .. } => {
                 return Err(errors::wrap(SqlError::new("3F000", format!("schema \"{schema}\" does not exist"))));
@@ -121,7 +173,7 @@ impl ContextProvider for Names<'_> {
         }
         let found = self.catalog.table(table).ok_or_else(|| errors::wrap(undefined_table(table)))?;
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(found.id, Arc::clone(found));
-        Ok(provider_as_source(Arc::new(TableScan::new(Arc::clone(found)))))
+        Ok(provider_as_source(Arc::new(TableScan::new(Arc::clone(found), self.target == Some(found.id)))))
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> Result<Arc<dyn TableSource>, DataFusionError> {
@@ -145,7 +197,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        self.queries.state().expr_planners()
+        &self.planners
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
@@ -177,7 +229,7 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        Vec::new()
+        names_of(self.queries.state().scalar_functions())
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
@@ -185,12 +237,18 @@ impl ContextProvider for Names<'_> {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
+        names_of(self.queries.state().aggregate_functions())
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        names_of(self.queries.state().window_functions())
     }
+}
+
+/// The names of functions, in order: DataFusion looks among them for one that is like an unknown one.
+fn names_of<F>(functions: &HashMap<String, F>) -> Vec<String> {
+    let sorted: BTreeSet<&String> = functions.keys().collect();
+    sorted.into_iter().cloned().collect()
 }
 
 /// The types of casts, as the short path reads them.

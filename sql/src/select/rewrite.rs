@@ -61,6 +61,19 @@ pub(super) fn check_expr(expr: &mut ast::Expr) -> Result<(), SqlError> {
             *expr = cast(number, ast::DataType::Int4(None));
             Ok(())
         }
+        ast::Expr::CompoundIdentifier(parts) if parts.len() > 2 => {
+            let names: Vec<String> = parts.iter().map(ident).collect();
+            match names.as_slice() {
+                [schema, _, _] if schema == "public" => {
+                    parts.remove(0);
+                    Ok(())
+                }
+                [.., table, _] => {
+                    Err(SqlError::new("42P01", format!("invalid reference to FROM-clause entry for table \"{table}\"")))
+                }
+                _ => unreachable!("there are more than two"),
+            }
+        }
         ast::Expr::CompoundFieldAccess { access_chain, .. } => {
             for access in access_chain {
                 if let ast::AccessExpr::Subscript(subscript) = access {

@@ -15,13 +15,13 @@ use datafusion::logical_expr::expr::{AggregateFunction, Cast, InList, ScalarFunc
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition,
+    AggregateUDF, Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 
-use super::{arith, casts, errors, types};
+use super::{arith, casts, errors, extreme, types};
 use crate::SqlError;
 use crate::types::DataType;
 use crate::value;
@@ -252,8 +252,37 @@ fn after(expr: Expr, schema: &DFSchema) -> Rewritten {
                 None => Transformed::no(Expr::Cast(Cast { expr, field })),
             }
         }
+        Expr::AggregateFunction(AggregateFunction { func, params }) => {
+            match in_place_of(&func, &params.args, schema)? {
+                Some(func) => Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })),
+                None => Transformed::no(Expr::AggregateFunction(AggregateFunction { func, params })),
+            }
+        }
+        Expr::WindowFunction(mut window) => {
+            let replaced = match &window.fun {
+                WindowFunctionDefinition::AggregateUDF(func) => in_place_of(func, &window.params.args, schema)?,
+                WindowFunctionDefinition::WindowUDF(_) => None,
+            };
+            let changed = replaced.is_some();
+            if let Some(func) = replaced {
+                window.fun = WindowFunctionDefinition::AggregateUDF(func);
+            }
+            Transformed::new_transformed(Expr::WindowFunction(window), changed)
+        }
         other => Transformed::no(other),
     })
+}
+
+/// Our aggregate function in the place of DataFusion's.
+fn in_place_of(
+    func: &AggregateUDF,
+    args: &[Expr],
+    schema: &DFSchema,
+) -> Result<Option<Arc<AggregateUDF>>, DataFusionError> {
+    match args {
+        [arg] => Ok(extreme::function(func.name(), &arg.get_type(schema)?)),
+        _ => Ok(None),
+    }
 }
 
 fn call(function: Arc<datafusion::logical_expr::ScalarUDF>, args: Vec<Expr>) -> Expr {

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Constraint, Constraints};
+use datafusion::common::{Constraint, Constraints, DFSchema};
 use datafusion::config::ConfigOptions;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -17,6 +17,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_expr_common::physical_expr::{snapshot_generation, snapshot_physical_expr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
@@ -44,25 +45,25 @@ const CONSTANTS: EvalContext<'static> = EvalContext { params: &[], now: Timestam
 #[derive(Debug)]
 pub(super) struct TableScan {
     table: Arc<Table>,
+    /// Those of the table that the query may name, by their indexes.
+    columns: Vec<usize>,
     layout: Layout,
     schema: SchemaRef,
     constraints: Constraints,
 }
 
 impl TableScan {
-    pub(super) fn new(table: Arc<Table>) -> TableScan {
-        let columns = table.columns.iter().enumerate();
-        let fields: Vec<_> = columns
-            // Only a key is surely without NULLs in every row that was ever written.
-            .map(|(index, column)| types::field(column, table.key_position(index).is_none()))
-            .collect();
-        let key = table.key.iter().map(|part| part.column).collect();
-        TableScan {
-            schema: Arc::new(Schema::new(fields)),
-            layout: Layout::primary(&table),
-            constraints: Constraints::new_unverified(vec![Constraint::PrimaryKey(key)]),
-            table,
-        }
+    /// The key of a table that was declared without one is hidden, but from who writes what it finds.
+    pub(super) fn new(table: Arc<Table>, with_hidden: bool) -> TableScan {
+        let columns: Vec<usize> =
+            (0..table.columns.len()).filter(|column| with_hidden || !table.columns[*column].is_hidden()).collect();
+        // Only a key is surely without NULLs in every row that was ever written.
+        let field = |column: &usize| types::field(&table.columns[*column], table.key_position(*column).is_none());
+        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+        let place = |column: usize| columns.iter().position(|shown| *shown == column);
+        let key: Option<Vec<usize>> = table.key.iter().map(|part| place(part.column)).collect();
+        let constraints = Constraints::new_unverified(key.map(Constraint::PrimaryKey).into_iter().collect());
+        TableScan { layout: Layout::primary(&table), columns, schema, constraints, table }
     }
 }
 
@@ -99,23 +100,31 @@ impl TableProvider for TableScan {
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[PlanExpr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let mut conditions = Vec::with_capacity(filters.len());
-        for filter in filters {
-            let condition = pushdown::condition(&self.table, filter).ok_or_else(|| {
-                DataFusionError::Internal(format!("a scan was given a condition that it had not accepted: {filter}"))
-            })?;
-            conditions.push(condition);
-        }
-        let columns: Vec<usize> = match projection {
-            Some(columns) => columns.clone(),
-            None => (0..self.table.columns.len()).collect(),
+        let shown: Vec<usize> = match projection {
+            Some(shown) => shown.clone(),
+            None => (0..self.columns.len()).collect(),
         };
-        Ok(Arc::new(ScanExec::new(self, columns, conditions, limit)?))
+        let mut conditions = Vec::with_capacity(filters.len());
+        let mut others = Vec::new();
+        for filter in filters {
+            match pushdown::condition(&self.table, filter) {
+                Some(condition) => conditions.push(condition),
+                // It was accepted in another form, before the optimiser wrote it anew.
+                None => others.push(filter.clone()),
+            }
+        }
+        let Some(rest) = others.into_iter().reduce(PlanExpr::and) else {
+            return Ok(Arc::new(ScanExec::new(self, &shown, conditions, limit)?));
+        };
+        let all: Vec<usize> = (0..self.columns.len()).collect();
+        let scan = Arc::new(ScanExec::new(self, &all, conditions, None)?);
+        let rest = state.create_physical_expr(rest, &DFSchema::try_from(self.schema())?)?;
+        Ok(Arc::new(FilterExecBuilder::new(rest, scan).apply_projection(Some(shown))?.with_fetch(limit).build()?))
     }
 }
 
@@ -137,13 +146,14 @@ struct ScanExec {
 impl ScanExec {
     fn new(
         of: &TableScan,
-        columns: Vec<usize>,
+        shown: &[usize],
         conditions: Vec<Expr>,
         limit: Option<usize>,
     ) -> Result<ScanExec, DataFusionError> {
         let (table, layout, schema) = (Arc::clone(&of.table), of.layout.clone(), &of.schema);
         let access = access::choose(&layout, &mut conditions.clone());
-        let schema = Arc::new(schema.project(&columns)?);
+        let schema = Arc::new(schema.project(shown)?);
+        let columns: Vec<usize> = shown.iter().map(|shown| of.columns[*shown]).collect();
         let orderings = orderings(&table, &access, &columns);
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(schema, orderings),

@@ -267,6 +267,18 @@ impl<E: Engine> Session<E> {
         if let Some(system) = planned.system {
             return self.run_system(planned, system, &params, sink).await.map(Some);
         }
+        let given;
+        let planned = match planned.plan.query() {
+            Some(query) if !query.systems().is_empty() => {
+                let rows = self.db.rows_of(query.systems(), &self.settings);
+                let rows = in_time(self.db.engine(), self.deadline, rows).await?;
+                let mut copy = planned.clone();
+                copy.plan.query_mut().expect("it has one").give(rows);
+                given = copy;
+                &given
+            }
+            _ => planned,
+        };
         let writes = planned.plan.writes();
         let what = verb(&planned.plan);
         let at = self.read_time(statement)?;

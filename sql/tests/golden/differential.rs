@@ -121,7 +121,7 @@ impl Writer {
                 sql += &format!("DISTINCT {key}{filter} ORDER BY {key}");
             }
             _ => {
-                sql += &format!("id, {}, {}{filter} ORDER BY ", self.value(), self.value());
+                sql += &format!("id, {} AS x, {} AS y{filter} ORDER BY ", self.value(), self.value());
                 if self.random.below(2) == 0 {
                     sql += &self.pick(&["i, ", "f DESC, ", "s, ", "at DESC, ", "b, ", "j DESC NULLS LAST, ", "2, "]);
                 }
