@@ -11,7 +11,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::expr::{AggregateFunction, Cast, InList, ScalarFunction, WindowFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, InList, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -106,6 +106,26 @@ fn before(expr: Expr, schema: &DFSchema) -> Rewritten {
             }
             Transformed::new_transformed(Expr::InList(InList::new(Box::new(first), all, negated)), changed)
         }
+        Expr::Case(Case { expr, when_then_expr, else_expr }) => {
+            let (whens, mut thens): (Vec<_>, Vec<_>) = when_then_expr.into_iter().unzip();
+            let has_else = else_expr.is_some();
+            thens.extend(else_expr);
+            let (thens, mut changed) = agree(thens.into_iter().map(|then| *then).collect(), None, schema)?;
+            let mut thens: Vec<Box<Expr>> = thens.into_iter().map(Box::new).collect();
+            let else_expr = has_else.then(|| thens.pop().expect("it was put there"));
+            let (expr, whens) = match expr {
+                None => (None, whens),
+                Some(expr) => {
+                    let all = std::iter::once(*expr).chain(whens.into_iter().map(|when| *when)).collect();
+                    let (mut all, more) = agree(all, Some(Operator::Eq), schema)?;
+                    changed |= more;
+                    let first = all.remove(0);
+                    (Some(Box::new(first)), all.into_iter().map(Box::new).collect())
+                }
+            };
+            let when_then_expr = whens.into_iter().zip(thens).collect();
+            Transformed::new_transformed(Expr::Case(Case { expr, when_then_expr, else_expr }), changed)
+        }
         // The sum of bigints does not fit in a bigint.
         Expr::AggregateFunction(AggregateFunction { func, mut params }) if func.name() == "sum" => {
             let changed = widen(&mut params.args, schema)?;
@@ -134,8 +154,28 @@ fn widen(args: &mut [Expr], schema: &DFSchema) -> Result<bool, DataFusionError> 
     Ok(true)
 }
 
-/// Text constants take the type of the first operand that is no text; what is added to a time is an interval.
-fn agree(mut all: Vec<Expr>, op: Option<Operator>, schema: &DFSchema) -> Result<(Vec<Expr>, bool), DataFusionError> {
+/// Text constants take the type of the first operand that is no text; what is added to a time is an interval. Beside a
+/// float a numeric is a float, as in PostgreSQL; DataFusion would have it the other way.
+fn agree(all: Vec<Expr>, op: Option<Operator>, schema: &DFSchema) -> Result<(Vec<Expr>, bool), DataFusionError> {
+    let (mut all, changed) = texts_agree(all, op, schema)?;
+    let types = all.iter().map(|expr| expr.get_type(schema)).collect::<Result<Vec<_>, _>>()?;
+    if !types.iter().any(ArrowType::is_floating) || !types.iter().any(ArrowType::is_decimal) {
+        return Ok((all, changed));
+    }
+    for (expr, ty) in all.iter_mut().zip(types) {
+        if ty.is_decimal() {
+            let inner = std::mem::take(expr);
+            *expr = Expr::Cast(Cast::new(Box::new(inner), ArrowType::Float64));
+        }
+    }
+    Ok((all, true))
+}
+
+fn texts_agree(
+    mut all: Vec<Expr>,
+    op: Option<Operator>,
+    schema: &DFSchema,
+) -> Result<(Vec<Expr>, bool), DataFusionError> {
     let is_constant = |expr: &Expr| matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
     if !all.iter().any(is_constant) || all.iter().all(is_constant) {
         return Ok((all, false));
