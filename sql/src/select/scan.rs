@@ -17,10 +17,11 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_expr_common::physical_expr::{snapshot_generation, snapshot_physical_expr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::stream;
@@ -124,7 +125,13 @@ impl TableProvider for TableScan {
         let all: Vec<usize> = (0..self.columns.len()).collect();
         let scan = Arc::new(ScanExec::new(self, &all, conditions, None)?);
         let rest = state.create_physical_expr(rest, &DFSchema::try_from(self.schema())?)?;
-        Ok(Arc::new(FilterExecBuilder::new(rest, scan).apply_projection(Some(shown))?.with_fetch(limit).build()?))
+        let filter = Arc::new(FilterExec::try_new(rest, scan)?);
+        let column = |shown: usize| {
+            let name = self.schema.field(shown).name();
+            let expr: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(name, shown));
+            (expr, name.clone())
+        };
+        Ok(Arc::new(ProjectionExec::try_new(shown.into_iter().map(column), filter)?))
     }
 }
 
