@@ -3,6 +3,7 @@
 pub(crate) mod alter;
 pub(crate) mod comment;
 pub(crate) mod constraint;
+mod dependents;
 pub(crate) mod foreign;
 mod generated;
 pub(crate) mod index;

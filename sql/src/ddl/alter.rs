@@ -16,7 +16,7 @@ use super::index::{finish, names};
 use super::retype::retype;
 use super::steps::{Steps, columns_of, steps};
 use super::table::name_keys;
-use super::{ATTEMPTS_MAX, add_column, check_name, lock, rename, set, stored_number, view};
+use super::{ATTEMPTS_MAX, add_column, check_name, dependents, lock, rename, set, stored_number};
 use crate::SqlError;
 use crate::catalog::constraint::{Commented, comment_key};
 use crate::catalog::{self, Catalog, CheckState, Column, Generated, Missing, TABLE_COLUMNS_MAX, Table};
@@ -449,7 +449,7 @@ pub(crate) async fn begin<E: Engine>(
                 }
             }
             let cascade = alter.operations.iter().any(cascades);
-            let views = view::follow(&mut txn, &before, &after, cascade, &mut notices).await?;
+            let views = dependents::follow(&mut txn, &before, &after, cascade, &mut notices).await?;
             let Steps { mut forth, mut back, validate, one_way } = steps(&before, after);
             if one_way {
                 let message = "DROP COLUMN beside a constraint that existing rows may be against is not supported";

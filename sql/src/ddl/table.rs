@@ -10,7 +10,7 @@ use txn::client::ClientError;
 use txn::{Key, Mutation};
 
 use super::foreign::{self, Wanted};
-use super::{ATTEMPTS_MAX, index, lock, set, stored_number, view};
+use super::{ATTEMPTS_MAX, dependents, index, lock, set, stored_number};
 use crate::SqlError;
 use crate::catalog::sequence::Owner;
 use crate::catalog::{self, Catalog, FIRST_TABLE_ID, Sequence, TABLES_MAX, Table};
@@ -260,7 +260,7 @@ async fn unmake<E: Engine>(
             .hint("Use DROP ... CASCADE to drop the dependent objects too.")
             .into());
     }
-    let views = view::dependents(txn, "table", names, cascade).await?;
+    let views = dependents::must_go(txn, "table", names, cascade).await?;
     said.extend(views.iter().map(|view| format!("drop cascades to view {view}")));
     if said.len() > 1 {
         said = vec![format!("drop cascades to {} other objects", said.len())];

@@ -15,6 +15,7 @@ mod depth;
 mod fingerprint;
 mod index;
 pub(crate) mod names;
+mod select;
 mod sequence;
 mod session;
 mod time;
@@ -22,7 +23,6 @@ mod time;
 use std::sync::Arc;
 
 use sqlparser::ast;
-use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -35,6 +35,7 @@ pub use alter::CommentOn;
 use cursor::Cursor;
 use depth::{check_depth, too_complex};
 use fingerprint::Fingerprint;
+pub(crate) use select::empty_select;
 pub(crate) use sequence::parse_options;
 pub use sequence::{SequenceOptions, SequenceStatement};
 pub use time::TimeExpr;
@@ -487,36 +488,6 @@ fn parse_values(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Vec<Vec<ast::Ex
         return Ok(values.rows.into_iter().map(|row| row.content).collect());
     }
     Err(SqlError::syntax("expected a list of values"))
-}
-
-/// A SELECT of nothing, for statements that are written as another one.
-pub(crate) fn empty_select() -> ast::Select {
-    ast::Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection: Vec::new(),
-        exclude: None,
-        into: None,
-        from: Vec::new(),
-        lateral_views: Vec::new(),
-        prewhere: None,
-        selection: None,
-        connect_by: Vec::new(),
-        group_by: ast::GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: ast::SelectFlavor::Standard,
-    }
 }
 
 /// A table's name: `t` or `public.t`.
