@@ -10,7 +10,7 @@ use crate::catalog::Table;
 use crate::engine::CommitInfo;
 use crate::entry::Layout;
 use crate::expr::Expr;
-use crate::plan::access::Access;
+use crate::plan::access::{Access, Values};
 use crate::plan::{Conflict, Plan, Scan, SelectPlan};
 use crate::short::Counts;
 use crate::types::Datum;
@@ -240,21 +240,28 @@ fn key_condition(table: &Table, layout: &Layout, access: &Access) -> String {
     let Access::Keys { prefix, low, high } = access else { return String::new() };
     let no_names = |index: usize| format!("column {}", index + 1);
     let name = |position: usize| table.columns[layout.parts[position].column].name.clone();
-    let list = |values: &[Expr]| {
-        let shown: Vec<String> = values.iter().take(8).map(|value| show(value, &no_names)).collect();
-        let more = if values.len() > 8 { format!(", .. {} more", values.len() - 8) } else { String::new() };
-        format!("{}{more}", shown.join(", "))
+    let list = |values: &Values| match values {
+        Values::Elements(array) => format!("ANY ({})", show(array, &no_names)),
+        Values::List(values) => {
+            let shown: Vec<String> = values.iter().take(8).map(|value| show(value, &no_names)).collect();
+            let more = if values.len() > 8 { format!(", .. {} more", values.len() - 8) } else { String::new() };
+            if values.len() == 1 { shown.join("") } else { format!("({}{more})", shown.join(", ")) }
+        }
     };
     let mut parts = Vec::new();
     if !prefix.is_empty() {
-        if prefix.iter().all(|values| values.len() == 1) {
+        if prefix.iter().all(Values::is_single) {
             let names: Vec<String> = (0..prefix.len()).map(name).collect();
-            let values: Vec<String> = prefix.iter().map(|values| show(&values[0], &no_names)).collect();
+            let values: Vec<String> = prefix.iter().map(list).collect();
             parts.push(format!("({}) = ({})", names.join(", "), values.join(", ")));
         } else {
             for (position, values) in prefix.iter().enumerate() {
-                let op = if values.len() == 1 { "=" } else { "IN" };
-                parts.push(format!("({}) {op} ({})", name(position), list(values)));
+                let (op, values) = match values {
+                    Values::List(all) if all.len() != 1 => ("IN", list(values)),
+                    Values::List(_) => ("=", format!("({})", list(values))),
+                    Values::Elements(_) => ("=", list(values)),
+                };
+                parts.push(format!("({}) {op} {values}", name(position)));
             }
         }
     }

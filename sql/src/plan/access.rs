@@ -20,6 +20,41 @@ const COMBINATIONS_MAX: usize = 10_000;
 /// A bound of a range: the value, and whether it belongs to the range.
 pub type Bound = Option<(Expr, bool)>;
 
+/// The possible values of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// These.
+    List(Vec<Expr>),
+    /// The elements of an array.
+    Elements(Expr),
+}
+
+impl Values {
+    /// Whether there is one.
+    pub fn is_single(&self) -> bool {
+        matches!(self, Values::List(list) if list.len() == 1)
+    }
+
+    /// How many there are; of an array nobody knows before the statement runs.
+    fn count(&self) -> usize {
+        match self {
+            Values::List(list) => list.len(),
+            Values::Elements(_) => COMBINATIONS_MAX,
+        }
+    }
+
+    fn datums(&self, context: &EvalContext<'_>) -> Result<Vec<Datum>, SqlError> {
+        match self {
+            Values::List(list) => list.iter().map(|value| eval(value, &[], context)).collect(),
+            Values::Elements(array) => Ok(match eval(array, &[], context)? {
+                Datum::Array(array) => array.items.clone(),
+                // Of no array.
+                _ => Vec::new(),
+            }),
+        }
+    }
+}
+
 /// Which keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Access {
@@ -28,7 +63,7 @@ pub enum Access {
     /// Those that begin so.
     Keys {
         /// For each of the first columns of the key, its possible values.
-        prefix: Vec<Vec<Expr>>,
+        prefix: Vec<Values>,
         /// The least value of the next column.
         low: Bound,
         /// The largest value of the next column.
@@ -38,14 +73,16 @@ pub enum Access {
 
 /// Chooses, and takes what is thereby settled out of the conjuncts.
 pub fn choose(layout: &Layout, conjuncts: &mut Vec<Expr>) -> Access {
-    let mut prefix: Vec<Vec<Expr>> = Vec::new();
+    let mut prefix: Vec<Values> = Vec::new();
     let mut combinations = 1usize;
     let (mut low, mut high) = (None, None);
     for part in &layout.parts {
         if let Some((at, values)) = find_values(conjuncts, part.column)
-            && (values.len() <= 1 || prefix.is_empty() || combinations.saturating_mul(values.len()) <= COMBINATIONS_MAX)
+            && (values.count() <= 1
+                || prefix.is_empty()
+                || combinations.saturating_mul(values.count()) <= COMBINATIONS_MAX)
         {
-            combinations = combinations.saturating_mul(values.len());
+            combinations = combinations.saturating_mul(values.count());
             conjuncts.remove(at);
             prefix.push(values);
             continue;
@@ -67,15 +104,18 @@ fn column_compare(expr: &Expr, column: usize) -> Option<(CompareOp, &Expr)> {
     }
 }
 
-fn find_values(conjuncts: &[Expr], column: usize) -> Option<(usize, Vec<Expr>)> {
+fn find_values(conjuncts: &[Expr], column: usize) -> Option<(usize, Values)> {
     let equal = conjuncts.iter().enumerate().find_map(|(at, expr)| match column_compare(expr, column) {
-        Some((CompareOp::Eq, value)) => Some((at, vec![value.clone()])),
+        Some((CompareOp::Eq, value)) => Some((at, Values::List(vec![value.clone()]))),
         _ => None,
     });
     equal.or_else(|| {
         conjuncts.iter().enumerate().find_map(|(at, expr)| match expr {
             Expr::In(a, list) if **a == Expr::Column(column) && list.iter().all(Expr::is_constant) => {
-                Some((at, list.clone()))
+                Some((at, Values::List(list.clone())))
+            }
+            Expr::Quantified(CompareOp::Eq, a, array, true) if **a == Expr::Column(column) && array.is_constant() => {
+                Some((at, Values::Elements((**array).clone())))
             }
             _ => None,
         })
@@ -114,7 +154,7 @@ impl Access {
 
     /// Whether it pins a column to more than one value.
     pub fn is_list(&self) -> bool {
-        matches!(self, Access::Keys { prefix, .. } if prefix.iter().any(|values| values.len() > 1))
+        matches!(self, Access::Keys { prefix, .. } if !prefix.iter().all(Values::is_single))
     }
 
     /// Whether it reads single keys.
@@ -129,9 +169,9 @@ impl Access {
         let points = prefix.len() == layout.parts.len();
         let mut starts = vec![layout.prefix.clone()];
         for (part, values) in layout.parts.iter().zip(prefix) {
-            let mut next = Vec::with_capacity(starts.len() * values.len());
-            for value in values {
-                let datum = eval(value, &[], context)?;
+            let datums = values.datums(context)?;
+            let mut next = Vec::with_capacity(starts.len() * datums.len());
+            for datum in datums {
                 if datum.is_null() {
                     continue;
                 }
@@ -202,7 +242,7 @@ impl Access {
         let parts: Vec<_> = layout.order().collect();
         let fixed = |position: usize| match self {
             Access::Full => false,
-            Access::Keys { prefix, .. } => prefix.get(position).is_some_and(|values| values.len() == 1),
+            Access::Keys { prefix, .. } => prefix.get(position).is_some_and(Values::is_single),
         };
         // Where no NULL can be met, it does not matter on which side they would be.
         let no_nulls = |position: usize| match self {

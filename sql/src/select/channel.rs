@@ -1,6 +1,7 @@
 //! Between the scans of a plan and the session that reads for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::task::Poll;
 
 use datafusion::arrow::record_batch::RecordBatch;
@@ -8,13 +9,15 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::channel::{mpsc, oneshot};
 use futures::{SinkExt, StreamExt};
-use txn::{LockMode, Row};
+use txn::LockMode;
 
 use super::guard::guarded;
 use super::{batches, errors};
 use crate::SqlError;
 use crate::engine::Engine;
-use crate::short::{Counts, Failure, Output, Reader, Scanner};
+use crate::expr::EvalContext;
+use crate::plan::Scan;
+use crate::short::{Counts, Failure, Found, Output, Reader, RowScanner};
 use crate::sink::Sink;
 use crate::system::SystemRows;
 use crate::types::DataType;
@@ -43,10 +46,13 @@ impl Locks {
     }
 }
 
-/// The next page of a scan, please. The scanner travels with it and comes back.
+/// What is left of a scan.
+pub(super) type Rest = RowScanner<Arc<Scan>>;
+
+/// The next rows of a scan, please. The scanner travels with it and comes back.
 pub(super) struct Request {
-    scanner: Scanner,
-    reply: oneshot::Sender<(Scanner, Option<Vec<Row>>)>,
+    rest: Rest,
+    reply: oneshot::Sender<(Rest, Option<Vec<Found>>)>,
 }
 
 /// What the scans of one run ask through.
@@ -65,12 +71,12 @@ pub(super) fn open(locks: Locks, system: SystemRows) -> (Handle, mpsc::Receiver<
 }
 
 impl Handle {
-    /// The next page, and the scanner for the one after it; no page at the end.
-    pub(super) async fn next(&self, scanner: Scanner) -> Result<(Scanner, Option<Vec<Row>>), DataFusionError> {
+    /// The next rows, maybe none yet, and the scanner for those after them; `None` at the end.
+    pub(super) async fn next(&self, rest: Rest) -> Result<(Rest, Option<Vec<Found>>), DataFusionError> {
         // The session hears of a failed read first, and drops the plan: nobody sees this error.
         let gone = || DataFusionError::Execution("the session stopped reading".into());
         let (reply, answer) = oneshot::channel();
-        self.requests.clone().send(Request { scanner, reply }).await.map_err(|_| gone())?;
+        self.requests.clone().send(Request { rest, reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }
 }
@@ -86,6 +92,7 @@ pub(super) async fn drive<E: Engine, S: Sink>(
     mut stream: SendableRecordBatchStream,
     mut requests: mpsc::Receiver<Request>,
     columns: &[DataType],
+    constants: &EvalContext<'_>,
     reader: &mut Reader<'_, E>,
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
@@ -105,15 +112,14 @@ pub(super) async fn drive<E: Engine, S: Sink>(
             }
         });
         match event.await {
-            Event::Request(Request { mut scanner, reply }) => {
+            Event::Request(Request { mut rest, reply }) => {
+                let before = (rest.scanned, rest.bytes);
                 // To its end, whatever becomes of the scan: a transaction's read is never dropped halfway.
-                let page = scanner.next(reader).await?;
-                for row in page.iter().flatten() {
-                    counts.scanned += 1;
-                    counts.bytes += (row.key.len() + row.value.len()) as u64;
-                }
+                let rows = rest.next(reader, constants).await?;
+                counts.scanned += rest.scanned - before.0;
+                counts.bytes += rest.bytes - before.1;
                 // A scan that is no longer wanted has dropped its end.
-                let _ = reply.send((scanner, page));
+                let _ = reply.send((rest, rows));
             }
             Event::Batch(None) => return Ok(counts),
             Event::Batch(Some(batch)) => {

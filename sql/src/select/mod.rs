@@ -160,7 +160,7 @@ pub(crate) async fn run<E: Engine, S: Sink>(
     let (handle, requests) = channel::open(query.locks.clone(), query.system.clone());
     let stream = guarded(|| execute_stream(physical, query.queries.task(handle)))?.map_err(errors::sql)?;
     let columns: Vec<DataType> = query.columns.iter().map(|column| column.ty).collect();
-    channel::drive(stream, requests, &columns, reader, output).await
+    channel::drive(stream, requests, &columns, &scan::CONSTANTS, reader, output).await
 }
 
 /// Its operators, one line each, for EXPLAIN.

@@ -26,21 +26,21 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::stream;
 use truetime::Timestamp;
-use txn::Row;
 
-use super::channel::Handle;
+use super::channel::{Handle, Rest};
 use super::functions::NoRandom;
 use super::{batches, errors, pushdown, types};
 use crate::SqlError;
 use crate::catalog::Table;
 use crate::entry::Layout;
-use crate::expr::{EvalContext, Expr, is_true};
+use crate::expr::{EvalContext, Expr};
+use crate::plan::Scan;
 use crate::plan::access::{self, Access};
-use crate::row;
-use crate::short::{Pages, Scanner};
+use crate::plan::index::{self, Wishes};
+use crate::short::{Found, Pages, RowScanner};
 
 /// Expressions of a scan are constants.
-const CONSTANTS: EvalContext<'static> = EvalContext { params: &[], now: Timestamp::ZERO, random: &NoRandom };
+pub(super) const CONSTANTS: EvalContext<'static> = EvalContext { params: &[], now: Timestamp::ZERO, random: &NoRandom };
 
 /// A table in a plan: it says what there is, and holds nothing of a run.
 #[derive(Debug)]
@@ -48,7 +48,6 @@ pub(super) struct TableScan {
     table: Arc<Table>,
     /// Those of the table that the query may name, by their indexes.
     columns: Vec<usize>,
-    layout: Layout,
     schema: SchemaRef,
     constraints: Constraints,
 }
@@ -64,7 +63,7 @@ impl TableScan {
         let place = |column: usize| columns.iter().position(|shown| *shown == column);
         let key: Option<Vec<usize>> = table.key.iter().map(|part| place(part.column)).collect();
         let constraints = Constraints::new_unverified(key.map(Constraint::PrimaryKey).into_iter().collect());
-        TableScan { layout: Layout::primary(&table), columns, schema, constraints, table }
+        TableScan { columns, schema, constraints, table }
     }
 }
 
@@ -89,12 +88,14 @@ impl TableProvider for TableScan {
         let conditions: Vec<Option<Expr>> =
             filters.iter().map(|filter| pushdown::condition(&self.table, filter)).collect();
         let mut left: Vec<Expr> = conditions.iter().flatten().cloned().collect();
-        access::choose(&self.layout, &mut left);
+        access::choose(&Layout::primary(&self.table), &mut left);
         Ok(conditions
             .into_iter()
             .map(|condition| match condition {
-                Some(condition) if !left.contains(&condition) => TableProviderFilterPushDown::Exact,
-                _ => TableProviderFilterPushDown::Unsupported,
+                None => TableProviderFilterPushDown::Unsupported,
+                // An index may know it.
+                Some(condition) if left.contains(&condition) => TableProviderFilterPushDown::Inexact,
+                Some(_) => TableProviderFilterPushDown::Exact,
             })
             .collect())
     }
@@ -135,15 +136,14 @@ impl TableProvider for TableScan {
     }
 }
 
-/// Reading some columns of some rows of a table, in the order of its key.
+/// Reading some columns of some rows of a table, by its key or by an index.
 #[derive(Clone, Debug)]
 struct ScanExec {
-    table: Arc<Table>,
-    layout: Layout,
+    /// How, as far as is known before it begins.
+    chosen: Arc<Scan>,
     columns: Vec<usize>,
     /// What must hold for a row.
     conditions: Vec<Expr>,
-    access: Access,
     limit: Option<usize>,
     /// What joins above will have learned of their other side when the scan begins.
     learned: Vec<Arc<dyn PhysicalExpr>>,
@@ -157,27 +157,43 @@ impl ScanExec {
         conditions: Vec<Expr>,
         limit: Option<usize>,
     ) -> Result<ScanExec, DataFusionError> {
-        let (table, layout, schema) = (Arc::clone(&of.table), of.layout.clone(), &of.schema);
-        let access = access::choose(&layout, &mut conditions.clone());
-        let schema = Arc::new(schema.project(shown)?);
+        let table = &of.table;
+        let schema = Arc::new(of.schema.project(shown)?);
         let columns: Vec<usize> = shown.iter().map(|shown| of.columns[*shown]).collect();
-        let orderings = orderings(&table, &access, &columns);
+        let chosen = choose(table, &columns, conditions.clone(), None)?;
+        // What is read by an index has an order too, but no promise is made of it.
+        let orderings = match &chosen.index {
+            None => orderings(table, &chosen.access, &columns),
+            Some(_) => Vec::new(),
+        };
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(schema, orderings),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        let properties = Arc::new(properties);
-        Ok(ScanExec { table, layout, columns, conditions, access, limit, learned: Vec::new(), properties })
+        let (chosen, properties) = (Arc::new(chosen), Arc::new(properties));
+        Ok(ScanExec { chosen, columns, conditions, limit, learned: Vec::new(), properties })
     }
+}
+
+/// The best way to the rows for which these hold; `by` is the name of the index, or of the primary key, that it must be.
+fn choose(
+    table: &Arc<Table>,
+    columns: &[usize],
+    conditions: Vec<Expr>,
+    by: Option<&str>,
+) -> Result<Scan, DataFusionError> {
+    let needed = Some(columns.iter().copied().collect());
+    let wishes = Wishes { hint: by, needed, order: None, limited: false };
+    Ok(index::choose(table, conditions, &wishes).map_err(errors::wrap)?.scan)
 }
 
 /// The orders that rows in the order of the key have: that of the key, and without its first columns
 /// as far as these have one value.
 fn orderings(table: &Table, access: &Access, columns: &[usize]) -> Vec<Vec<PhysicalSortExpr>> {
     let fixed = match access {
-        Access::Keys { prefix, .. } => prefix.iter().take_while(|values| values.len() == 1).count(),
+        Access::Keys { prefix, .. } => prefix.iter().take_while(|values| values.is_single()).count(),
         Access::Full => 0,
     };
     let order = |from: usize| -> Vec<PhysicalSortExpr> {
@@ -202,8 +218,13 @@ fn orderings(table: &Table, access: &Access, columns: &[usize]) -> Vec<Vec<Physi
 
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&crate::explain::scan_line(&self.table, &self.layout, &self.access, ""))?;
-        let names: Vec<&str> = self.columns.iter().map(|column| self.table.columns[*column].name.as_str()).collect();
+        let Scan { table, layout, access, index, .. } = &*self.chosen;
+        let by = index.as_ref().map_or_else(String::new, |index| format!("@{}", index.name));
+        f.write_str(&crate::explain::scan_line(table, layout, access, &by))?;
+        if let Some(index) = index {
+            f.write_str(if index.covering { "  covering" } else { "  index join" })?;
+        }
+        let names: Vec<&str> = self.columns.iter().map(|column| table.columns[*column].name.as_str()).collect();
         write!(f, "  columns: {}", if names.is_empty() { "none".into() } else { names.join(", ") })?;
         if let Some(limit) = self.limit {
             write!(f, "  limit: {limit}")?;
@@ -262,7 +283,7 @@ impl ExecutionPlan for ScanExec {
             .session_config()
             .get_extension::<Handle>()
             .ok_or_else(|| DataFusionError::Internal("a scan runs outside of a session".into()))?;
-        let reading = Reading { handle, scan: self.clone(), at: At::Start, filter: None, wanted: Vec::new() };
+        let reading = Reading { handle, scan: self.clone(), at: At::Start };
         let batches = stream::try_unfold(reading, Reading::next);
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
@@ -273,82 +294,72 @@ struct Reading {
     handle: Arc<Handle>,
     scan: ScanExec,
     at: At,
-    /// What the choice of keys did not settle.
-    filter: Option<Expr>,
-    /// The columns to decode.
-    wanted: Vec<bool>,
 }
 
 enum At {
     Start,
-    Page(Scanner),
+    Rest(Box<Rest>),
     End,
 }
 
 impl Reading {
     /// Chooses the keys: a join has read its other side by now, and knows which ones it wants.
-    fn start(&mut self) -> Result<Scanner, DataFusionError> {
-        let scan = &self.scan;
-        let mut conditions = scan.conditions.clone();
-        for expr in &scan.learned {
+    fn start(&mut self) -> Result<Rest, DataFusionError> {
+        let ScanExec { chosen, columns, conditions, limit, learned, .. } = &self.scan;
+        let table = &chosen.table;
+        let mut conditions = conditions.clone();
+        for expr in learned {
             let now = snapshot_physical_expr(Arc::clone(expr))?;
-            pushdown::learned(&scan.table, &scan.columns, &now, &mut conditions);
+            pushdown::learned(table, columns, &now, &mut conditions);
         }
-        let access = access::choose(&scan.layout, &mut conditions);
-        let spans = access.spans(&scan.layout, &CONSTANTS).map_err(errors::wrap)?;
-        // What one pass of the optimiser pushed down may meet what another did: the rest is checked here.
-        self.wanted = (0..scan.table.columns.len()).map(|column| scan.columns.contains(&column)).collect();
-        for condition in &conditions {
-            condition.walk(&mut |expr| {
+        let primary = table.key_name();
+        let by = chosen.index.as_ref().map_or(primary.as_str(), |index| &index.name);
+        // What the keys do not settle is checked here: what one pass of the optimiser pushed down may meet what another
+        // one did.
+        let scan = choose(table, columns, conditions, Some(by))?;
+        let mut wanted = vec![false; table.columns.len()];
+        columns.iter().for_each(|column| wanted[*column] = true);
+        if let Some(filter) = &scan.filter {
+            filter.walk(&mut |expr| {
                 if let Expr::Column(column) = expr {
-                    self.wanted[*column] = true;
+                    wanted[*column] = true;
                 }
             });
         }
-        self.filter = (!conditions.is_empty()).then_some(Expr::And(conditions));
-        let pages = match scan.limit {
-            Some(limit) if self.filter.is_none() => Pages::Exactly(limit as u64),
+        let pages = match limit {
+            Some(limit) if scan.filter.is_none() => Pages::Exactly(*limit as u64),
             // Somebody above may stop early, and in a transaction each page is locks.
             _ => Pages::Growing,
         };
-        Ok(Scanner::new(spans, false, pages, self.handle.locks.of(scan.table.id)))
+        let mode = self.handle.locks.of(table.id);
+        let rest = RowScanner::new(Arc::new(scan), &CONSTANTS, pages, mode).map_err(errors::wrap)?;
+        Ok(rest.wanted(wanted))
     }
 
     async fn next(mut self) -> Result<Option<(RecordBatch, Reading)>, DataFusionError> {
         loop {
-            let scanner = match std::mem::replace(&mut self.at, At::End) {
+            let rest = match std::mem::replace(&mut self.at, At::End) {
                 At::Start => self.start()?,
-                At::Page(scanner) => scanner,
+                At::Rest(rest) => *rest,
                 At::End => return Ok(None),
             };
-            let (scanner, page) = self.handle.next(scanner).await?;
-            let Some(page) = page else { return Ok(None) };
-            self.at = At::Page(scanner);
-            let batch = self.batch(&page).map_err(errors::wrap)?;
-            if batch.num_rows() > 0 {
-                return Ok(Some((batch, self)));
+            let (rest, rows) = self.handle.next(rest).await?;
+            let Some(rows) = rows else { return Ok(None) };
+            self.at = At::Rest(Box::new(rest));
+            if !rows.is_empty() {
+                return Ok(Some((self.batch(&rows).map_err(errors::wrap)?, self)));
             }
         }
     }
 
-    fn batch(&self, page: &[Row]) -> Result<RecordBatch, SqlError> {
-        let ScanExec { table, columns, .. } = &self.scan;
-        let mut rows = Vec::with_capacity(page.len());
-        for stored in page {
-            let row = row::decode_wanted(table, &stored.key, &stored.value, Some(&self.wanted))?;
-            let keep = match &self.filter {
-                Some(filter) => is_true(filter, &row, &CONSTANTS)?,
-                None => true,
-            };
-            if keep {
-                rows.push(row);
-            }
-        }
+    fn batch(&self, rows: &[Found]) -> Result<RecordBatch, SqlError> {
         let schema = self.scan.schema();
-        let arrays = columns
+        let arrays = self
+            .scan
+            .columns
             .iter()
             .zip(schema.fields())
-            .map(|(column, field)| batches::array(field.data_type(), rows.iter().map(|row| &row[*column])))
+            .map(|(column, field)| batches::array(field.data_type(), rows.iter().map(|found| &found.row[*column])))
             .collect::<Result<_, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         RecordBatch::try_new_with_options(schema, arrays, &options)

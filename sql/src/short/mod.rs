@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::sink::{ColumnInfo, Sink};
 use crate::types::Datum;
 #[cfg(feature = "datafusion")]
-pub(crate) use scan::{Pages, Scanner};
+pub(crate) use scan::{Found, Pages, RowScanner};
 
 /// The most that a result holds while its transaction is not committed yet, in bytes.
 const RESULT_BYTES_MAX: usize = 64 << 20;

@@ -1,6 +1,7 @@
 //! Reading spans in order, page by page.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 
 use txn::client::ClientError;
 use txn::{AbortReason, Key, LockMode, LockPolicy, ReadOp, Row, Span};
@@ -117,42 +118,49 @@ impl Scanner {
 }
 
 /// A row that was read.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Of the row, also where it was read out of an index.
     pub(super) key: Key,
     /// What is not needed is NULL, if an index had all that is.
-    pub(super) row: Vec<Datum>,
+    pub(crate) row: Vec<Datum>,
     /// As stored.
     pub(super) bytes: usize,
 }
 
 /// The rows of a scan for which its filter holds, in its order: from the table, from the entries of an index, or from the table
 /// by the keys that the entries have.
-pub(super) struct RowScanner<'a> {
-    scan: &'a Scan,
+pub(crate) struct RowScanner<S> {
+    scan: S,
     scanner: Scanner,
+    /// The columns that matter; all if `None`.
+    wanted: Option<Vec<bool>>,
     mode: LockMode,
     policy: LockPolicy,
     /// Rows and entries that were read.
-    pub(super) scanned: u64,
+    pub(crate) scanned: u64,
     /// Their bytes.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
-impl<'a> RowScanner<'a> {
-    pub(super) fn new(
-        scan: &'a Scan,
+impl<S: Deref<Target = Scan>> RowScanner<S> {
+    pub(crate) fn new(
+        scan: S,
         context: &EvalContext<'_>,
         pages: Pages,
         mode: LockMode,
-    ) -> Result<RowScanner<'a>, SqlError> {
+    ) -> Result<RowScanner<S>, SqlError> {
         let mut scanner = Scanner::new(scan.access.spans(&scan.layout, context)?, scan.reverse, pages, mode);
         scanner.joins = scan.index.as_ref().is_some_and(|index| !index.covering);
-        Ok(RowScanner { scan, scanner, mode, policy: LockPolicy::Wait, scanned: 0, bytes: 0 })
+        Ok(RowScanner { scan, scanner, wanted: None, mode, policy: LockPolicy::Wait, scanned: 0, bytes: 0 })
+    }
+
+    /// Of the rows, only these columns matter.
+    pub(crate) fn wanted(self, wanted: Vec<bool>) -> RowScanner<S> {
+        RowScanner { wanted: Some(wanted), ..self }
     }
 
     /// With something else to do about locks than to wait for them.
-    pub(super) fn policy(self, policy: LockPolicy) -> RowScanner<'a> {
+    pub(super) fn policy(self, policy: LockPolicy) -> RowScanner<S> {
         RowScanner { policy, scanner: self.scanner.policy(policy), ..self }
     }
 
@@ -162,25 +170,26 @@ impl<'a> RowScanner<'a> {
     }
 
     /// The next rows, maybe none yet; `None` at the end.
-    pub(super) async fn next<E: Engine>(
+    pub(crate) async fn next<E: Engine>(
         &mut self,
         reader: &mut Reader<'_, E>,
         context: &EvalContext<'_>,
     ) -> Result<Option<Vec<Found>>, Failure> {
         let Some(page) = self.scanner.next(reader).await? else { return Ok(None) };
         self.count(&page);
-        let Scan { table, layout, index, .. } = self.scan;
+        let Scan { table, layout, index, .. } = &*self.scan;
+        let wanted = self.wanted.as_deref();
         let mut found = Vec::with_capacity(page.len());
         match index {
             None => {
                 for stored in page {
-                    found.extend(decode(self.scan, stored, context)?);
+                    found.extend(decode_wanted(&self.scan, stored, wanted, context)?);
                 }
             }
             Some(index) if index.covering => {
                 for stored in page {
                     let row = layout.decode(table, &stored.key, &stored.value)?;
-                    if holds(self.scan, &row, context)? {
+                    if holds(&self.scan, &row, context)? {
                         let key = row::encode_key(table, &row)?.into();
                         found.push(Found { key, row, bytes: stored.key.len() + stored.value.len() });
                     }
@@ -191,17 +200,18 @@ impl<'a> RowScanner<'a> {
                 let keys: Vec<Key> = keys.collect::<Result<_, SqlError>>()?;
                 let points = keys.iter().cloned().map(Span::point).collect();
                 let mut rows = Scanner::new(points, false, Pages::Full, self.mode).policy(self.policy);
-                let mut wanted = keys.into_iter();
+                let mut due = keys.into_iter();
                 while let Some(page) = rows.next(reader).await? {
-                    self.count(&page);
+                    self.scanned += page.len() as u64;
+                    self.bytes += bytes_of(&page);
                     for stored in page {
-                        if wanted.next().is_none_or(|key| key != stored.key) {
+                        if due.next().is_none_or(|key| key != stored.key) {
                             return Err(lost_row(reader, &index.name));
                         }
-                        found.extend(decode(self.scan, stored, context)?);
+                        found.extend(decode_wanted(&self.scan, stored, wanted, context)?);
                     }
                 }
-                if wanted.next().is_some() {
+                if due.next().is_some() {
                     return Err(lost_row(reader, &index.name));
                 }
             }
@@ -212,7 +222,16 @@ impl<'a> RowScanner<'a> {
 
 /// A stored row of the table, if the filter holds for it.
 pub(super) fn decode(scan: &Scan, stored: Row, context: &EvalContext<'_>) -> Result<Option<Found>, SqlError> {
-    let row = row::decode_row(&scan.table, &stored.key, &stored.value)?;
+    decode_wanted(scan, stored, None, context)
+}
+
+fn decode_wanted(
+    scan: &Scan,
+    stored: Row,
+    wanted: Option<&[bool]>,
+    context: &EvalContext<'_>,
+) -> Result<Option<Found>, SqlError> {
+    let row = row::decode_wanted(&scan.table, &stored.key, &stored.value, wanted)?;
     let bytes = stored.key.len() + stored.value.len();
     Ok(holds(scan, &row, context)?.then_some(Found { key: stored.key, row, bytes }))
 }

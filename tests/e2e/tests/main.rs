@@ -1,6 +1,7 @@
 //! End to end, on real processes: what must hold, seen to hold. One test binary; each file is one
 //! concern.
 
+mod anomalies;
 mod bad_input;
 mod clock;
 mod faults;

@@ -191,11 +191,19 @@ pub fn check_beyond(
     if real_time(&all).is_err() {
         lost.hit("beyond the promise: I7 lost, SQL commits against real time");
     }
+    let made = made(attempts);
     let mut entries: Vec<(Timestamp, u8, Entry)> = Vec::new();
     let mut dropped: BTreeMap<Table, i64> = BTreeMap::new();
     for attempt in attempts {
         if let Some(at) = attempt.committed() {
-            entries.push((at, 0, Entry::Commit(attempt)));
+            match attempt.done.iter().filter_map(|done| made.get(&done.statement.table())).max() {
+                // It was told of the table by somebody whose clock was ahead of its leader's.
+                Some(made) if *made > at && lies.touch_sql(attempt) => {
+                    lost.hit("beyond the promise: I7 lost, an SQL commit before its table was made");
+                    entries.push((*made, 1, Entry::Commit(attempt)));
+                }
+                _ => entries.push((at, 0, Entry::Commit(attempt))),
+            }
             for done in &attempt.done {
                 if let Statement::Drop(table) = done.statement {
                     // Only the answer says that no gateway knows the table any more.
@@ -208,7 +216,7 @@ pub fn check_beyond(
                 Err(_) if lies.touch_sql(attempt) => lost.hit("beyond the promise: a read of another age than asked"),
                 fits => fits?,
             }
-            entries.push((at, 1, Entry::Read(attempt, done, returned)));
+            entries.push((at, 2, Entry::Read(attempt, done, returned)));
         }
     }
     entries.sort_by_key(|(at, class, _)| (*at, *class));
@@ -249,6 +257,22 @@ pub fn check_beyond(
     }
     errors(attempts, &presence, epsilon_ns, reach_ns)?;
     nothing_of_what_failed(attempts)
+}
+
+/// When each table was made first.
+fn made(attempts: &[Attempt]) -> BTreeMap<Table, Timestamp> {
+    let mut made: BTreeMap<Table, Timestamp> = BTreeMap::new();
+    for attempt in attempts {
+        for table in attempt.done.iter().filter_map(|done| match (&done.statement, &done.result) {
+            (Statement::Create(table, _), result) if !matches!(result, Some(Err(_))) => Some(*table),
+            _ => None,
+        }) {
+            if let Some(at) = attempt.committed() {
+                made.entry(table).and_modify(|first| *first = at.min(*first)).or_insert(at);
+            }
+        }
+    }
+    made
 }
 
 /// How many committed.
