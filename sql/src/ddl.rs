@@ -6,6 +6,7 @@ pub(crate) mod constraint;
 pub(crate) mod foreign;
 mod generated;
 pub(crate) mod index;
+mod parents;
 mod rename;
 pub(crate) mod retype;
 pub(crate) mod sequence;

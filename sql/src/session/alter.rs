@@ -5,7 +5,8 @@
 //!
 //! UNIQUE constraints are indexes, which have jobs of their own: ADD UNIQUE, and DROP CONSTRAINT of one, are each an ALTER
 //! TABLE of its own. DROP COLUMN .. CASCADE of a column that has indexes first drops these, one after the other, and then
-//! the column: if it is cut off in between, some of the indexes are gone, and the column is not.
+//! the column: if it is cut off in between, some of the indexes are gone, and the column is not. ADD FOREIGN KEY first makes
+//! the index that the constraint needs, and drops it again if the constraint does not come: cut off in between, it stays.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::SqlError;
 use crate::catalog::{CATALOG_LEASE_NS, Catalog, Table, undefined_table};
 use crate::ddl::alter::{self, Altered};
 use crate::ddl::index::{self, Begun};
-use crate::ddl::{comment, foreign, truncate};
+use crate::ddl::{comment, truncate};
 use crate::engine::Engine;
 use crate::parse::names::quoted;
 use crate::parse::{CommentOn, ident, object_name};
@@ -62,14 +63,6 @@ impl<E: Engine> Session<E> {
             sink.notice(Notice::info("00000", format!("{}, skipping", missing.message)));
             return Ok(tag("ALTER TABLE"));
         };
-        if let [Op::DropConstraint { name: constraint, .. }] = operations.as_slice()
-            && table.foreign.keys.iter().any(|key| key.name == ident(constraint))
-        {
-            let info = foreign::drop_key(self.db.engine(), &catalog, &name, &ident(constraint)).await?;
-            self.committed(&info);
-            self.everywhere().await;
-            return Ok(Completion { commit: Some(info), ..tag("ALTER TABLE") });
-        }
         if let Some(begun) = self.unique(&catalog, &table, statement).await? {
             return self.run_job("ALTER TABLE", begun, sink).await;
         }
@@ -85,7 +78,44 @@ impl<E: Engine> Session<E> {
             self.run_job("ALTER TABLE", begun, sink).await?;
             catalog = self.db.load_strong().await?;
         }
-        let (altered, notices) = alter::begin(&self.db, &catalog, &name, statement).await?;
+        let mut made = Vec::new();
+        for (described, key) in alter::indexes_first(self.db.engine(), &catalog, &table, operations)? {
+            let begun = index::create(&self.db, &catalog, &described, &statement.to_string()).await?;
+            if let Begun::Job(job, _) = &begun {
+                sink.notice(Notice::info(
+                    "00000",
+                    format!(
+                        "ALTER TABLE will create implicit index \"{}\" for foreign key constraint \"{key}\"",
+                        job.index
+                    ),
+                ));
+                made.push(job.index.clone());
+            }
+            self.run_job("ALTER TABLE", begun, sink).await?;
+            catalog = self.db.load_strong().await?;
+        }
+        let result = self.alter_once(&catalog, &name, statement, sink).await;
+        if result.is_err() {
+            // Nothing is left of a statement that failed. If it is still under way, or has happened, its index stays.
+            for index in &made {
+                let Ok(catalog) = self.db.load_strong().await else { break };
+                if let Ok(begun) = index::drop(&self.db, &catalog, index, true, false, &statement.to_string()).await {
+                    let _ = self.run_job("ALTER TABLE", begun, sink).await;
+                }
+            }
+        }
+        result
+    }
+
+    /// What is left once the indexes are as it wants them.
+    async fn alter_once<S: Sink>(
+        &mut self,
+        catalog: &Catalog,
+        name: &str,
+        statement: &ast::AlterTable,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let (altered, notices) = alter::begin(&self.db, catalog, name, statement).await?;
         notices.into_iter().for_each(|notice| sink.notice(notice));
         let done = match altered {
             Altered::Nothing => return Ok(tag("ALTER TABLE")),
