@@ -4,6 +4,7 @@
 //! or a command of the test: see `Script::run`. `UPDATE_GOLDENFILES=1 cargo test -p sql` writes the
 //! outputs anew; read the difference.
 
+mod added;
 mod engine;
 mod foreign;
 mod index;
