@@ -163,12 +163,18 @@ impl<E: Engine> Session<E> {
         self.db.engine().sleep_until_after(answered.plus_ns(CATALOG_LEASE_NS)).await;
     }
 
-    pub(super) async fn truncate<S: Sink>(&mut self, names: &[String], sink: &mut S) -> Result<Completion, SqlError> {
+    pub(super) async fn truncate<S: Sink>(
+        &mut self,
+        names: &[String],
+        cascade: bool,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
         self.outside_block("TRUNCATE TABLE")?;
         let catalog = self.db.load_strong().await?;
         let list: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-        let text = format!("TRUNCATE TABLE {}", list.join(", "));
-        let (job, info) = truncate::begin(&self.db, &catalog, names, &text).await?;
+        let text = format!("TRUNCATE TABLE {}{}", list.join(", "), if cascade { " CASCADE" } else { "" });
+        let (job, info, said) = truncate::begin(&self.db, &catalog, (names, cascade), &text).await?;
+        said.into_iter().for_each(|said| sink.notice(Notice::info("00000", said)));
         self.run_job("TRUNCATE TABLE", Begun::Job(job, info), sink).await
     }
 
