@@ -78,8 +78,8 @@ fn add(table: &mut Table, def: &ast::ColumnDef, context: &EvalContext<'_>) -> Re
             .hint(format!("Add the column first, and then ADD UNIQUE ({}).", parse::names::quoted(&name))));
     }
     if def.options.iter().any(|option| matches!(option.option, ast::ColumnOption::ForeignKey(_))) {
-        return Err(SqlError::unsupported("REFERENCES of a column that is added")
-            .hint("Foreign keys are made by CREATE TABLE."));
+        return Err(SqlError::unsupported("REFERENCES of a column that is added beside other actions")
+            .hint("Give each an ALTER TABLE of its own."));
     }
     add_column(table, def)?;
     let at = table.columns.len() - 1;
@@ -428,6 +428,24 @@ pub(crate) fn indexes_first<E: Engine>(
         (plain(&before.name, &names), key)
     });
     Ok(described.collect())
+}
+
+/// Finds out whether a column can be added, and then the foreign keys of it. None: it is there, and IF NOT EXISTS was said.
+pub(crate) fn may_refer<E: Engine>(
+    engine: &E,
+    catalog: &Catalog,
+    before: &Table,
+    column: &[Op],
+    keys: &[Op],
+) -> Result<Option<()>, SqlError> {
+    before.refuse_in_steps()?;
+    let context = EvalContext { params: &[], now: engine.now().latest, random: engine };
+    let with = apply(before, column, &Parents::new(), &context, &mut Vec::new())?;
+    may_alter(before, &with)?;
+    if with == *before {
+        return Ok(None);
+    }
+    indexes_first(engine, catalog, &with, keys).map(|_| Some(()))
 }
 
 /// The names that a table gets for itself and its indexes, and did not have before.

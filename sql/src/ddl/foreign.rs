@@ -2,7 +2,7 @@
 //!
 //! Why the new table is not usable at once, and what has to wait for what: see `catalog/foreign.rs`.
 
-use sqlparser::ast;
+use sqlparser::ast::{self, AlterTableOperation as Op};
 
 use super::check_name;
 use super::index::{INDEXES_MAX, auto_name};
@@ -89,6 +89,24 @@ pub(crate) fn described(create: &ast::CreateTable) -> Result<Vec<Wanted>, SqlErr
         }
     }
     Ok(all)
+}
+
+/// What ADD COLUMN .. REFERENCES is done as: the column without it, and its foreign keys. None if there is none.
+pub(crate) fn apart(op: &Op) -> Option<(Op, Vec<Op>)> {
+    let mut column = op.clone();
+    let Op::AddColumn { column_def, .. } = &mut column else { return None };
+    let (referring, others): (Vec<_>, Vec<_>) = std::mem::take(&mut column_def.options)
+        .into_iter()
+        .partition(|option| matches!(option.option, ast::ColumnOption::ForeignKey(_)));
+    column_def.options = others;
+    let keys = referring.into_iter().filter_map(|option| {
+        let ast::ColumnOption::ForeignKey(mut key) = option.option else { return None };
+        key.name = option.name.or(key.name);
+        key.columns = vec![column_def.name.clone()];
+        Some(Op::AddConstraint { constraint: ast::TableConstraint::ForeignKey(key), not_valid: false })
+    });
+    let keys: Vec<Op> = keys.collect();
+    (!keys.is_empty()).then_some((column, keys))
 }
 
 /// The columns of these names; 42703, 42830.

@@ -6,7 +6,9 @@
 //! UNIQUE constraints are indexes, which have jobs of their own: ADD UNIQUE, and DROP CONSTRAINT of one, are each an ALTER
 //! TABLE of its own. DROP COLUMN .. CASCADE of a column that has indexes first drops these, one after the other, and then
 //! the column: if it is cut off in between, some of the indexes are gone, and the column is not. ADD FOREIGN KEY first makes
-//! the index that the constraint needs, and drops it again if the constraint does not come: cut off in between, it stays.
+//! the index that the constraint needs, and drops it again if the constraint does not come: cut off in between, it stays. ADD COLUMN
+//! .. REFERENCES adds the column, and then the constraint to it, or drops the column again: cut off in between, it
+//! stays without the constraint.
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use crate::SqlError;
 use crate::catalog::{CATALOG_LEASE_NS, Catalog, Table, undefined_table};
 use crate::ddl::alter::{self, Altered};
 use crate::ddl::index::{self, Begun};
-use crate::ddl::{comment, truncate};
+use crate::ddl::{comment, foreign, truncate};
 use crate::engine::Engine;
 use crate::parse::names::quoted;
 use crate::parse::{CommentOn, ident, object_name};
@@ -63,11 +65,66 @@ impl<E: Engine> Session<E> {
             sink.notice(Notice::info("00000", format!("{}, skipping", missing.message)));
             return Ok(tag("ALTER TABLE"));
         };
-        if let Some(begun) = self.unique(&catalog, &table, statement).await? {
+        if let [op] = operations.as_slice()
+            && let Some((column, keys)) = foreign::apart(op)
+        {
+            return self.add_referring(&catalog, &table, statement, (column, keys), sink).await;
+        }
+        self.alter_existing(&catalog, &table, statement, sink).await
+    }
+
+    /// ADD COLUMN .. REFERENCES: the column, and then its foreign keys.
+    async fn add_referring<S: Sink>(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        statement: &ast::AlterTable,
+        (column, keys): (Op, Vec<Op>),
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let with = |operations: Vec<Op>| ast::AlterTable { operations, ..statement.clone() };
+        let column = vec![column];
+        let there = alter::may_refer(self.db.engine(), catalog, table, &column, &keys)?.is_none();
+        let back = match &column[0] {
+            Op::AddColumn { column_def, .. } => Op::DropColumn {
+                has_column_keyword: true,
+                column_names: vec![column_def.name.clone()],
+                if_exists: true,
+                drop_behavior: Some(ast::DropBehavior::Cascade),
+            },
+            other => unreachable!("{other} adds no column"),
+        };
+        let done = self.alter_existing(catalog, table, &with(column), sink).await?;
+        if there {
+            return Ok(done);
+        }
+        let changed = || SqlError::new("40001", "could not serialize access: the schema has changed");
+        let catalog = self.db.load_strong().await?;
+        let table = catalog.table_by_id(table.id).cloned().ok_or_else(changed)?;
+        let result = self.alter_existing(&catalog, &table, &with(keys), sink).await;
+        if result.is_err()
+            && let Ok(catalog) = self.db.load_strong().await
+            && let Some(table) = catalog.table_by_id(table.id).cloned()
+        {
+            // Unless they are still under way: then the table is in steps, and keeps it.
+            let _ = self.alter_existing(&catalog, &table, &with(vec![back]), sink).await;
+        }
+        result
+    }
+
+    async fn alter_existing<S: Sink>(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        statement: &ast::AlterTable,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let (name, operations) = (&table.name, &statement.operations);
+        if let Some(begun) = self.unique(catalog, table, statement).await? {
             return self.run_job("ALTER TABLE", begun, sink).await;
         }
-        let mut catalog = catalog;
-        for index in cascades(&table, operations) {
+        let mut catalog = Arc::clone(catalog);
+        for index in cascades(table, operations) {
             table.refuse_in_steps()?;
             let what = match table.index(&index).is_some_and(|index| index.constraint) {
                 true => format!("constraint {index} on table {name}"),
@@ -79,7 +136,7 @@ impl<E: Engine> Session<E> {
             catalog = self.db.load_strong().await?;
         }
         let mut made = Vec::new();
-        for (described, key) in alter::indexes_first(self.db.engine(), &catalog, &table, operations)? {
+        for (described, key) in alter::indexes_first(self.db.engine(), &catalog, table, operations)? {
             let begun = index::create(&self.db, &catalog, &described, &statement.to_string()).await?;
             if let Begun::Job(job, _) = &begun {
                 sink.notice(Notice::info(
@@ -94,7 +151,7 @@ impl<E: Engine> Session<E> {
             self.run_job("ALTER TABLE", begun, sink).await?;
             catalog = self.db.load_strong().await?;
         }
-        let result = self.alter_once(&catalog, &name, statement, sink).await;
+        let result = self.alter_once(&catalog, name, statement, sink).await;
         if result.is_err() {
             // Nothing is left of a statement that failed. If it is still under way, or has happened, its index stays.
             for index in &made {
