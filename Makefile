@@ -5,6 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/meridian/target
 CARGO ?= cargo
 MERIDIAN := $(CARGO_TARGET_DIR)/release/meridian
 
+comma := ,
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo install test fuzz clean
 
@@ -31,6 +32,9 @@ demo: build ## a durable three-node cluster on this machine and a shell; options
 install: build ## copies the binary to ~/.cargo/bin
 	@install -D -m 755 "$(MERIDIAN)" "$${CARGO_HOME:-$$HOME/.cargo}/bin/meridian"
 
+# Cargo compiles a crate once for each set of features that the selected packages ask of it. So every stage
+# with DataFusion, RocksDB or tonic in it selects the server, whose set they then share; the first stages
+# select packages that have none of them. `sql` is tested twice: alone with its short path, and with DataFusion.
 test: deps ## everything, the cheapest first
 	$(call stage,format,$(CARGO) fmt --all --check)
 	$(call stage,tidy,$(CARGO) test --release -p tidy)
@@ -38,10 +42,9 @@ test: deps ## everything, the cheapest first
 	$(call stage,simulation,$(CARGO) test --release -p sim --features canaries)
 	$(call stage,sql,$(CARGO) test --release -p sql)
 	$(call stage,lints,$(CARGO) clippy --release --workspace --all-targets -- -D warnings)
-	$(call stage,server and shell,$(CARGO) test --release -p proto -p server -p shell)
-	$(call stage,corpus,$(CARGO) test --release -p corpus)
+	$(call stage,server$(comma) shell and corpus,$(CARGO) test --release -p proto -p server -p shell -p sql -p corpus)
 	$(call stage,binary,$(CARGO) build --release --workspace --bin meridian)
-	$(call stage,end to end,$(CARGO) test --release -p e2e)
+	$(call stage,end to end,$(CARGO) test --release -p e2e -p server --test e2e)
 
 # Seconds for each target, and which: see fuzz/README.md. What is found is kept beside the build cache.
 FUZZ_SECONDS ?= 60

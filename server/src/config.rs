@@ -11,6 +11,9 @@ use truetime::{ClockSpec, parse_duration_ns};
 
 use crate::gateway::admission::AdmissionOptions;
 
+/// The least that queries can work with: a few batches of rows, and a sort's share.
+const QUERY_BYTES_MIN: usize = 16 << 20;
+
 /// The most nodes of a cluster: each is a voter of each group.
 pub const NODES_MAX: usize = 9;
 /// The largest node number: names of transactions hold 16 bits of it.
@@ -179,6 +182,9 @@ pub struct StartArgs {
     /// What all sessions together may hold: requests, and writes that wait for their commit
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     pub session_memory_max: usize,
+    /// What all queries that DataFusion runs may hold together; what does not fit goes to a folder of the data
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
+    pub query_memory_max: usize,
     /// The form of the log, which goes to standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -225,6 +231,8 @@ pub struct Config {
     pub admission: AdmissionOptions,
     /// What all sessions may hold, in bytes.
     pub session_memory_max: usize,
+    /// What all queries of the long path may hold, in bytes.
+    pub query_memory_max: usize,
     /// Peers that are reached by other addresses than clients are told.
     pub peer_via: Option<Peers>,
     /// Where faults can be injected, if anywhere.
@@ -266,6 +274,9 @@ impl StartArgs {
         if self.session_memory_max < txn::types::TXN_BYTES_MAX {
             return bad(format!("--session-memory-max must hold a transaction: {} bytes", txn::types::TXN_BYTES_MAX));
         }
+        if self.query_memory_max < QUERY_BYTES_MIN {
+            return bad(format!("--query-memory-max must be at least {QUERY_BYTES_MIN} bytes"));
+        }
         if let Some(at) = &self.faults_at {
             check_address(at).map_err(|err| ConfigError(format!("--faults-at: {err}")))?;
         }
@@ -291,6 +302,7 @@ impl StartArgs {
                 wait_max: Duration::from_nanos(self.queue_wait.unsigned_abs()),
             },
             session_memory_max: self.session_memory_max,
+            query_memory_max: self.query_memory_max,
             peer_via: self.peer_via.clone(),
             faults_at: self.faults_at.clone(),
         })
@@ -356,6 +368,7 @@ mod tests {
             (["--active-max", "0"], "must be above zero"),
             (["--queue-wait", "0s"], "must be above zero"),
             (["--session-memory-max", "1000"], "must hold a transaction"),
+            (["--query-memory-max", "1000"], "--query-memory-max must be at least"),
             (["--peer-via", "2=a:1"], "--peer-via names node 2, which is no peer of node 2"),
             (["--peer-via", "4=a:1"], "--peer-via names node 4"),
             (["--faults-at", "here"], "--faults-at: \"here\" is not of the form HOST:PORT"),

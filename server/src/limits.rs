@@ -20,6 +20,8 @@
 //! | requests and buffered writes of all sessions | 1 GiB | `--session-memory-max` | 53200 |
 //! | writes of a transaction | 64 MiB; key 8 KiB, value 10 MiB | `TXN_BYTES_MAX` and its like | 54000 |
 //! | what a statement sorts, groups or keeps | 64 MiB | `WORK_BYTES_MAX`, `RESULT_BYTES_MAX` | 53200; 54000 |
+//! | what all queries on DataFusion hold | 256 MiB, then the disk | `--query-memory-max` | spilled; 53200 |
+//! | their spilled files | 64 GiB, emptied at the start | `SPILL_BYTES_MAX` | 53200 |
 //! | a page of a read | 1 MiB from a group, 4 MiB in all | `READ_BYTES_MAX`, `page_bytes_max` | the next page is asked for |
 //! | rows on their way to a client | 2 MiB (a larger row goes alone) | `KIB_QUEUED_MAX` | the statement waits for its client |
 //! | what waits for the engine | 16,384 events; 128 MiB from peers | `EVENTS_QUEUED_MAX`, `EVENTS_BYTES_MAX` | gateways try again, peers' streams wait |

@@ -89,6 +89,10 @@ fn start_log(args: &StartArgs) -> anyhow::Result<()> {
     }
     // A panic is a broken invariant of ours: the node stops, and a restart recovers from its log.
     std::panic::set_hook(Box::new(|panic| {
+        if sql::tolerates_panic() {
+            tracing::error!("a query failed: {panic}");
+            return;
+        }
         let backtrace = std::backtrace::Backtrace::force_capture();
         tracing::error!("the node stops: {panic}\n{backtrace}");
         crate::end_process(101);
@@ -137,8 +141,23 @@ struct Parts {
     gateway: GatewayEngine,
     files: FileBudget,
     sessions_wanted: u64,
+    queries: sql::Queries,
     lease_ns: i64,
     injected: Arc<Injected>,
+}
+
+/// The memory of the queries, and the folder that they spill to, without what an earlier process left.
+fn queries(config: &Config, folder: &DataFolder) -> anyhow::Result<sql::Queries> {
+    let spill = folder.queries();
+    match std::fs::remove_dir_all(&spill) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            return Err(err).with_context(|| format!("could not empty {}", spill.display()));
+        }
+        _ => {}
+    }
+    std::fs::create_dir_all(&spill).with_context(|| format!("could not create {}", spill.display()))?;
+    let options = sql::QueryOptions { memory_bytes: config.query_memory_max, spill: Some(spill) };
+    sql::Queries::new(&options).context("the queries cannot be set up")
 }
 
 impl Parts {
@@ -216,6 +235,7 @@ impl Parts {
             about,
             ChaCha20Rng::from_seed(crate::clock::seed().context("no randomness")?),
         );
+        let queries = queries(config, folder)?;
         let (sessions_wanted, lease_ns) = (config.sessions_max, config.lease_ns);
         Ok(Parts {
             clock,
@@ -227,6 +247,7 @@ impl Parts {
             gateway,
             files,
             sessions_wanted,
+            queries,
             lease_ns,
             injected,
         })
@@ -255,7 +276,7 @@ impl Parts {
             self.lease_ns,
             self.injected.clone(),
         );
-        let database = sql::Database::new(self.gateway.clone());
+        let database = sql::Database::with_queries(self.gateway.clone(), self.queries.clone());
         tokio::spawn(refresh_catalog(database.clone()));
         tokio::spawn(tend_jobs(database.clone()));
         let server = Server::builder()

@@ -9,6 +9,7 @@
 //!   00 "table/" NAME     a table's descriptor         {"id":16,"name":"accounts",...}
 //!   00 "index/" NAME     an index's table             accounts
 //!   00 "job/" NUMBER     a schema change under way    see `jobs`
+//!   00 "view/" NAME      a view's descriptor          {"id":17,"name":"rich","query":"SELECT ..",...}
 //!   00 "sequence/" NAME  a sequence                   see `catalog/sequence.rs`
 //! ```
 //!
@@ -33,6 +34,7 @@ mod foreign;
 mod generated;
 mod index;
 pub mod sequence;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ pub use foreign::{Action, Foreign, ForeignKey, Way};
 pub use generated::{Generated, HIDDEN_KEY};
 pub use index::{Index, IndexColumn, IndexState};
 pub use sequence::Sequence;
+pub use view::{View, ViewColumn};
 
 /// How long after it was read a cached catalog may be used, in nanoseconds.
 pub const CATALOG_LEASE_NS: i64 = 2_000_000_000;
@@ -101,11 +104,23 @@ pub fn index_key(name: &str) -> Key {
     key.into()
 }
 
+/// The key of a view's descriptor.
+pub fn view_key(name: &str) -> Key {
+    let mut key = b"\0view/".to_vec();
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
 /// The key of a sequence's descriptor.
 pub fn sequence_key(name: &str) -> Key {
     let mut key = b"\0sequence/".to_vec();
     key.extend_from_slice(name.as_bytes());
     key.into()
+}
+
+/// The keys of all views' descriptors.
+pub fn view_span() -> Span {
+    Span::new(&b"\0view/"[..], &b"\0view0"[..])
 }
 
 /// The key of a schema change's row: in the order of their numbers.
@@ -299,6 +314,8 @@ pub struct Catalog {
     pub changed_at: Timestamp,
     /// By name.
     pub tables: BTreeMap<String, Arc<Table>>,
+    /// Views, by name.
+    pub views: BTreeMap<String, Arc<View>>,
     /// Those that nobody can use yet, by name: see `catalog/foreign.rs`.
     pub making: BTreeMap<String, Arc<Table>>,
     /// By name.
@@ -321,6 +338,9 @@ impl Catalog {
                 let table = Table::from_bytes(&row.value)?;
                 let tables = if table.foreign.making { &mut catalog.making } else { &mut catalog.tables };
                 tables.insert(table.name.clone(), Arc::new(table));
+            } else if row.key.starts_with(b"\0view/") {
+                let view = View::from_bytes(&row.value)?;
+                catalog.views.insert(view.name.clone(), Arc::new(view));
             } else if row.key.starts_with(b"\0sequence/") {
                 let sequence = Sequence::from_bytes(&row.value)?;
                 catalog.sequences.insert(sequence.name.clone(), Arc::new(sequence));

@@ -3,6 +3,7 @@
 pub(crate) mod alter;
 pub(crate) mod comment;
 pub(crate) mod constraint;
+mod dependents;
 pub(crate) mod foreign;
 mod generated;
 pub(crate) mod index;
@@ -13,6 +14,7 @@ pub(crate) mod sequence;
 pub(crate) mod steps;
 pub(crate) mod table;
 pub(crate) mod truncate;
+pub(crate) mod view;
 
 use std::sync::Arc;
 

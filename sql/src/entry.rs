@@ -288,7 +288,7 @@ impl Layout {
         }
         if let Some(stored) = &self.stored {
             let mut columns = vec![Datum::Null; self.storing.len()];
-            row::decode_value(stored, value, &mut columns)?;
+            row::decode_value(stored, value, None, &mut columns)?;
             for (column, datum) in self.storing.iter().zip(columns) {
                 // What is in the key, too, is exact only here.
                 if table.key_position(*column).is_none() {

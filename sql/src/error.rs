@@ -42,6 +42,12 @@ impl SqlError {
         SqlError::new("0A000", format!("{what} is not supported"))
     }
 
+    /// Whether it says that the short path does not serve a statement, or knows no such function or
+    /// operator: the other path may.
+    pub(crate) fn is_beyond_short_path(&self) -> bool {
+        matches!(self.sqlstate, "0A000" | "42883")
+    }
+
     /// 42601.
     pub fn syntax(message: impl Into<String>) -> SqlError {
         SqlError::new("42601", message)

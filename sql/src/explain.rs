@@ -17,13 +17,15 @@ use crate::types::Datum;
 use crate::value;
 
 pub(crate) use places::{Places, places, spans};
-use tree::{FILTER, Tree};
+use tree::FILTER;
+pub(crate) use tree::Tree;
 
 /// The nodes of a plan.
 pub(crate) fn tree(plan: &Plan) -> Tree {
     let mut tree = Tree::default();
     match plan {
         Plan::Select(plan) => select(plan, &mut tree),
+        Plan::Query(_) => {}
         Plan::Insert(plan) => {
             let verb = if plan.upsert { "Upsert" } else { "Insert" };
             let conflict = match &plan.conflict {
@@ -39,7 +41,11 @@ pub(crate) fn tree(plan: &Plan) -> Tree {
                 }
                 Conflict::Replace(_) => "  on conflict: replace the columns given",
             };
-            tree.add(format!("{verb} on {}  rows: {}{conflict}", plan.table.name, plan.rows.len()), "ModifyTable");
+            let rows = match &plan.source {
+                None => format!("rows: {}", plan.rows.len()),
+                Some(_) => "rows of a query".into(),
+            };
+            tree.add(format!("{verb} on {}  {rows}{conflict}", plan.table.name), "ModifyTable");
             tree.set("Operation", verb);
             tree.set("Relation Name", plan.table.name.as_str());
             match &plan.conflict {
@@ -48,7 +54,11 @@ pub(crate) fn tree(plan: &Plan) -> Tree {
                 Conflict::Update { .. } => tree.set("Conflict Resolution", "UPDATE"),
                 Conflict::Replace(_) => tree.set("Conflict Resolution", "REPLACE"),
             }
-            tree.set("Rows", plan.rows.len());
+            match plan.source.as_deref() {
+                None => tree.set("Rows", plan.rows.len()),
+                Some(Plan::Select(source)) => select(source, &mut tree),
+                Some(_) => {}
+            }
         }
         Plan::Update(plan) => {
             let names: Vec<&str> =
@@ -57,14 +67,22 @@ pub(crate) fn tree(plan: &Plan) -> Tree {
             tree.set("Operation", "Update");
             tree.set("Relation Name", plan.scan.table.name.as_str());
             tree.set("Set", json!(names));
-            scan(&plan.scan, "exclusive", &mut tree);
+            if plan.source.is_none() {
+                scan(&plan.scan, "exclusive", &mut tree);
+            }
         }
         Plan::Delete(plan) => {
             tree.add(format!("Delete on {}", plan.scan.table.name), "ModifyTable");
             tree.set("Operation", "Delete");
             tree.set("Relation Name", plan.scan.table.name.as_str());
-            scan(&plan.scan, "exclusive", &mut tree);
+            if plan.source.is_none() {
+                scan(&plan.scan, "exclusive", &mut tree);
+            }
         }
+    }
+    if plan.query().is_some() {
+        // Its operators come from the plan of a run: see `session::explain`.
+        tree.add("DataFusion".into(), "DataFusion");
     }
     tree
 }
@@ -159,25 +177,17 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
         tree.set("Relation Name", system.name);
         return;
     }
-    let kind = match &scan.access {
-        Access::Full => "Full scan",
-        access if access.is_points(&scan.layout) => "Point get",
-        _ => "Range scan",
-    };
     let mut line = match &scan.index {
-        None => format!("{kind} on {}", table.name),
+        None => scan_line(table, &scan.layout, &scan.access, ""),
         Some(index) => {
             if !index.covering {
                 let lock = if lock.is_empty() { String::new() } else { format!("  lock: {lock}") };
                 tree.add(format!("Index join on {}{lock}", table.name), "Index Join");
                 tree.set("Relation Name", table.name.as_str());
             }
-            format!("{kind} on {}@{}", table.name, index.name)
+            scan_line(table, &scan.layout, &scan.access, &format!("@{}", index.name))
         }
     };
-    if let Access::Keys { .. } = scan.access {
-        line.push_str(&format!("  key: {}", key_condition(table, &scan.layout, &scan.access)));
-    }
     if scan.index.as_ref().is_some_and(|index| index.covering) {
         line.push_str("  covering");
     }
@@ -195,7 +205,7 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
     };
     tree.add(line, node);
     tree.set("Relation Name", table.name.as_str());
-    tree.set("Access", kind);
+    tree.set("Access", access_kind(&scan.layout, &scan.access));
     if by_key || scan.reverse {
         let name = scan.index.as_ref().map_or_else(|| format!("{}_pkey", table.name), |index| index.name.clone());
         tree.set("Index Name", name);
@@ -207,6 +217,23 @@ fn scan(scan: &Scan, lock: &str, tree: &mut Tree) {
     if !lock.is_empty() {
         tree.set("Lock", lock);
     }
+}
+
+fn access_kind(layout: &Layout, access: &Access) -> &'static str {
+    match access {
+        Access::Full => "Full scan",
+        access if access.is_points(layout) => "Point get",
+        _ => "Range scan",
+    }
+}
+
+/// How a table, or an index of it, is read.
+pub(crate) fn scan_line(table: &Table, layout: &Layout, access: &Access, index: &str) -> String {
+    let mut line = format!("{} on {}{index}", access_kind(layout, access), table.name);
+    if let Access::Keys { .. } = access {
+        line.push_str(&format!("  key: {}", key_condition(table, layout, access)));
+    }
+    line
 }
 
 fn key_condition(table: &Table, layout: &Layout, access: &Access) -> String {

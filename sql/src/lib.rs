@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   text --parse--> Statement --plan(Catalog)--> Plan --short(Reader | Transaction)--> rows --> Sink
+//!                                                  \---select(the same Reader)-------/
 //! ```
 //!
 //! The crate imports no transport, no storage engine, no clock and no timer: everything of that
@@ -20,6 +21,11 @@ pub mod jobs;
 pub mod parse;
 pub mod plan;
 pub mod row;
+#[cfg(feature = "datafusion")]
+mod select;
+#[cfg(not(feature = "datafusion"))]
+#[path = "select/off.rs"]
+mod select;
 pub mod sequence;
 pub mod session;
 pub mod settings;
@@ -33,5 +39,6 @@ pub mod value;
 pub use catalog::{system_span, user_span};
 pub use error::SqlError;
 pub use jobs::JobOptions;
+pub use select::{Queries, QueryOptions, tolerates as tolerates_panic};
 pub use session::{Database, PreparedInfo, Session, SessionState};
 pub use sink::{ColumnInfo, Completion, Notice, Sink};

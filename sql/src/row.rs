@@ -251,6 +251,11 @@ pub(crate) fn datum_from_bytes(bytes: &[u8]) -> Result<Datum, SqlError> {
 
 /// All columns of a row, in the table's order; then those that are hidden, if there are any.
 pub fn decode_row(table: &Table, key: &[u8], value: &[u8]) -> Result<Vec<Datum>, SqlError> {
+    decode_wanted(table, key, value, None)
+}
+
+/// As [`decode_row`], but of the columns beside the key only those that are wanted; the others are NULL.
+pub fn decode_wanted(table: &Table, key: &[u8], value: &[u8], wanted: Option<&[bool]>) -> Result<Vec<Datum>, SqlError> {
     let mut row: Vec<Datum> = table.columns.iter().chain(&table.hidden).map(absent).collect();
     let mut rest =
         key.strip_prefix(table.key_prefix().as_slice()).ok_or_else(|| damaged("its key is of another table"))?;
@@ -261,11 +266,16 @@ pub fn decode_row(table: &Table, key: &[u8], value: &[u8]) -> Result<Vec<Datum>,
     if !rest.is_empty() {
         return Err(damaged("its key is too long"));
     }
-    decode_value(table, value, &mut row)?;
+    decode_value(table, value, wanted, &mut row)?;
     Ok(row)
 }
 
-pub(crate) fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Result<(), SqlError> {
+pub(crate) fn decode_value(
+    table: &Table,
+    value: &[u8],
+    wanted: Option<&[bool]>,
+    row: &mut [Datum],
+) -> Result<(), SqlError> {
     let mut rest = value.strip_prefix(&[FORMAT]).ok_or_else(|| damaged("an unknown format"))?;
     let mut hint = 0;
     while !rest.is_empty() {
@@ -277,6 +287,9 @@ pub(crate) fn decode_value(table: &Table, value: &[u8], row: &mut [Datum]) -> Re
         let found = (0..count).map(|i| (hint + i) % count).find(|i| u64::from(column(*i).id) == id);
         let Some(index) = found else { continue };
         hint = index + 1;
+        if wanted.is_some_and(|wanted| !wanted.get(index).copied().unwrap_or(false)) {
+            continue;
+        }
         let column = column(index);
         if payload::is_null(tag) {
             if column.missing.is_none() {

@@ -27,6 +27,7 @@ mod table;
 mod tally;
 mod timeout;
 mod touched;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

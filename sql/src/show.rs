@@ -6,7 +6,7 @@ pub(crate) mod index;
 use txn::Span;
 
 use crate::SqlError;
-use crate::catalog::{Catalog, Column, Table};
+use crate::catalog::{Catalog, Column, Table, View};
 use crate::engine::AdminRows;
 use crate::parse::names::quoted;
 use crate::row::pretty_key;
@@ -39,6 +39,18 @@ pub(crate) fn tables(catalog: &Catalog) -> Rows {
         ]
     };
     (columns, catalog.tables.values().map(|table| row(table)).collect())
+}
+
+pub(crate) fn views(catalog: &Catalog) -> Rows {
+    let row = |view: &View| vec![text(&view.name), text(&view.query)];
+    (text_columns(&["view_name", "definition"]), catalog.views.values().map(|view| row(view)).collect())
+}
+
+/// The statement that would make the view.
+pub(crate) fn create_view(view: &View) -> Rows {
+    let columns: Vec<String> = view.columns.iter().map(|column| quoted(&column.name)).collect();
+    let statement = format!("CREATE VIEW {} ({}) AS\n{}", quoted(&view.name), columns.join(", "), view.query);
+    (text_columns(&["view_name", "create_statement"]), vec![vec![text(&view.name), text(statement)]])
 }
 
 pub(crate) fn columns(table: &Table) -> Rows {

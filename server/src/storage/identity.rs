@@ -184,6 +184,11 @@ impl DataFolder {
     pub fn state(&self) -> PathBuf {
         self.path.join("state")
     }
+
+    /// Where queries spill what does not fit in memory: emptied at each start.
+    pub fn queries(&self) -> PathBuf {
+        self.path.join("queries")
+    }
 }
 
 pub(super) fn io<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> IdentityError + 'a {

@@ -17,7 +17,7 @@ use super::parents::{self, Parents, more, sides};
 use super::retype::retype;
 use super::steps::{Steps, columns_of, steps};
 use super::table::name_keys;
-use super::{ATTEMPTS_MAX, add_column, check_name, lock, rename, set, stored_number};
+use super::{ATTEMPTS_MAX, add_column, check_name, dependents, lock, rename, set, stored_number};
 use crate::SqlError;
 use crate::catalog::constraint::{Commented, comment_key};
 use crate::catalog::{self, Catalog, CheckState, Column, Generated, Missing, TABLE_COLUMNS_MAX, Table};
@@ -247,6 +247,11 @@ fn rename_constraint(table: &mut Table, old: &str, new: String) -> Result<(), Sq
     });
     table.foreign.keys.iter_mut().filter(|key| key.name == old).for_each(|key| key.name.clone_from(&new));
     Ok(())
+}
+
+/// Whether it may drop what depends on what it drops.
+fn cascades(op: &Op) -> bool {
+    matches!(op, Op::DropColumn { drop_behavior: Some(ast::DropBehavior::Cascade), .. })
 }
 
 /// RENAME is a statement of its own: in PostgreSQL's grammar, too.
@@ -500,14 +505,16 @@ pub(crate) async fn begin<E: Engine>(
                 return Ok(None);
             }
             let taken = new_names(&before, &after);
-            let keys: Vec<Key> = taken.iter().flat_map(|name| name_keys(name).map(|(_, key)| key)).collect();
+            let (called, keys): (Vec<String>, Vec<Key>) = taken.iter().flat_map(|name| name_keys(name)).unzip();
             if !keys.is_empty() {
                 let found = lock(&mut txn, keys).await?;
                 if let Some(at) = found.iter().position(Option::is_some) {
-                    let message = format!("relation \"{}\" already exists", taken[at / 3]);
+                    let message = format!("relation \"{}\" already exists", called[at]);
                     return Err(Failure::Sql(SqlError::new("42P07", message)));
                 }
             }
+            let cascade = alter.operations.iter().any(cascades);
+            let views = dependents::follow(&mut txn, &before, &after, cascade, &mut notices).await?;
             let id = stored_number(rows.get(1))?.unwrap_or(u64::from(catalog::FIRST_TABLE_ID));
             let steps = steps(&before, after);
             let sides = sides(&before, &steps, &parents, id)?;
@@ -529,6 +536,7 @@ pub(crate) async fn begin<E: Engine>(
             let first = forth.remove(0);
             all.extend(writes(&before, &first));
             all.extend(sides.first.iter().map(|parent| set(catalog::table_key(&parent.name), parent.to_bytes())));
+            all.extend(views);
             // What only a column that goes drew from goes with it.
             let gone = |owner: &catalog::sequence::Owner| {
                 owner.table == before.id && forth.last().unwrap_or(&first).column_by_id(owner.column).is_none()

@@ -302,6 +302,7 @@ pub(crate) async fn create<E: Engine>(
                 catalog::table_key(&described.table),
                 catalog::index_key(&name),
                 catalog::table_key(&name),
+                catalog::view_key(&name),
                 catalog::sequence_key(&name),
             ];
             let rows = lock(&mut txn, keys).await?;
@@ -427,9 +428,9 @@ pub(super) fn names(table: &Table, there: bool) -> impl Iterator<Item = Mutation
     })
 }
 
-/// The keys under which a new table's names would be taken: as an index, and of its indexes as anything.
+/// The keys under which a new table's names would be taken: as an index or a view, and of its indexes as anything.
 pub(super) fn name_keys(table: &Table) -> Vec<(String, Key)> {
-    let own = [catalog::index_key(&table.name), catalog::sequence_key(&table.name)];
+    let own = [catalog::index_key(&table.name), catalog::sequence_key(&table.name), catalog::view_key(&table.name)];
     let own = own.map(|key| (table.name.clone(), key));
     let indexes = table.indexes.iter().flat_map(|index| super::table::name_keys(&index.name));
     own.into_iter().chain(indexes).collect()

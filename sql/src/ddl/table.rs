@@ -10,7 +10,7 @@ use txn::client::ClientError;
 use txn::{Key, Mutation};
 
 use super::foreign::{self, Wanted};
-use super::{ATTEMPTS_MAX, index, lock, set, stored_number};
+use super::{ATTEMPTS_MAX, dependents, index, lock, set, stored_number};
 use crate::SqlError;
 use crate::catalog::sequence::Owner;
 use crate::catalog::{self, Catalog, FIRST_TABLE_ID, Sequence, TABLES_MAX, Table};
@@ -124,8 +124,9 @@ async fn make<E: Engine>(
 }
 
 /// The keys under which a name would be taken.
-pub(super) fn name_keys(name: &str) -> [(String, Key); 3] {
-    [catalog::table_key(name), catalog::index_key(name), catalog::sequence_key(name)].map(|key| (name.to_string(), key))
+pub(super) fn name_keys(name: &str) -> [(String, Key); 4] {
+    let keys: [fn(&str) -> Key; 4] = [catalog::table_key, catalog::index_key, catalog::sequence_key, catalog::view_key];
+    keys.map(|key| (name.to_string(), key(name)))
 }
 
 /// CREATE TABLE.
@@ -186,14 +187,21 @@ async fn unmake<E: Engine>(
 ) -> Result<Unmade, Failure> {
     let mut keys = vec![catalog::version_key()];
     keys.extend(names.iter().map(|name| catalog::table_key(name)));
+    keys.extend(names.iter().map(|name| catalog::view_key(name)));
     let rows = lock(txn, keys).await?;
     let version = stored_number(rows.first())?.unwrap_or(0);
     let mut tables: Vec<Table> = Vec::new();
-    for (name, row) in names.iter().zip(rows.iter().skip(1)) {
+    let (found, views) = rows[1..].split_at(names.len());
+    for ((name, row), view) in names.iter().zip(found).zip(views) {
         match row {
             // One that was named twice goes once.
             Some(row) if tables.iter().all(|table| table.name != *name) => tables.push(Table::from_bytes(row)?),
             Some(_) => {}
+            None if view.is_some() => {
+                return Err(SqlError::new("42809", format!("\"{name}\" is not a table"))
+                    .hint("Use DROP VIEW to remove a view.")
+                    .into());
+            }
             None if if_exists => {}
             None => return Err(SqlError::new("42P01", format!("table \"{name}\" does not exist")).into()),
         }
@@ -252,11 +260,14 @@ async fn unmake<E: Engine>(
             .hint("Use DROP ... CASCADE to drop the dependent objects too.")
             .into());
     }
+    let views = dependents::must_go(txn, "table", names, cascade).await?;
+    said.extend(views.iter().map(|view| format!("drop cascades to view {view}")));
     if said.len() > 1 {
         said = vec![format!("drop cascades to {} other objects", said.len())];
     }
     let mut writes = vec![set(catalog::version_key(), (version + 1).to_string())];
     writes.extend(stored.iter().map(|other| set(catalog::table_key(&other.name), other.to_bytes())));
+    writes.extend(views.iter().map(|view| Mutation { key: catalog::view_key(view), value: None }));
     for table in &tables {
         writes.extend(index::names(table, false));
         writes.push(Mutation { key: catalog::table_key(&table.name), value: None });

@@ -34,6 +34,13 @@ impl Tree {
         self.set(name, value);
     }
 
+    /// The operators of another engine below the last node, one line each.
+    pub fn operators(&mut self, lines: &[String]) {
+        let indent = "  ".repeat(self.lines.len());
+        self.lines.extend(lines.iter().map(|line| format!("{indent}{line}")));
+        self.set("Operators", json!(lines));
+    }
+
     /// Something about the outermost node.
     pub fn set_of_first(&mut self, name: &str, value: impl Into<Value>) {
         if let Some(node) = self.nodes.first_mut() {

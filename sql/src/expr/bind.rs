@@ -6,8 +6,9 @@
 use sqlparser::ast;
 
 use super::aggregate::Aggregate;
+use super::literal::number;
+pub use super::literal::string_of;
 pub use super::literal::{data_type, type_of};
-use super::literal::{number, string_of};
 use super::{CompareOp, Expr, operators};
 use crate::SqlError;
 use crate::parse::ident;

@@ -15,7 +15,7 @@ const PRECISION_MAX: u64 = 1000;
 const FRACTION_DIGITS_MAX: u64 = 9;
 
 /// The text of a string literal of any form.
-pub(super) fn string_of(value: &ast::Value) -> Option<&str> {
+pub fn string_of(value: &ast::Value) -> Option<&str> {
     match value {
         ast::Value::SingleQuotedString(text)
         | ast::Value::EscapedStringLiteral(text)

@@ -245,6 +245,9 @@ fn show(cursor: &mut Cursor<'_>) -> Result<Show, SqlError> {
     if cursor.eat_all(&["CREATE", "TABLE"]) {
         return Ok(Show::CreateTable(cursor.table()?));
     }
+    if cursor.eat_all(&["CREATE", "VIEW"]) {
+        return Ok(Show::CreateView(cursor.table()?));
+    }
     if cursor.eat_all(&["TRANSACTION", "ISOLATION", "LEVEL"]) {
         return Ok(Show::Setting("transaction_isolation".into()));
     }
@@ -260,6 +263,7 @@ fn show(cursor: &mut Cursor<'_>) -> Result<Show, SqlError> {
     let name = setting_name(cursor)?;
     Ok(match name.as_str() {
         "tables" => Show::Tables,
+        "views" => Show::Views,
         "columns" => {
             cursor.expect("FROM")?;
             cursor.eat("TABLE");

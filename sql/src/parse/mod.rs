@@ -15,6 +15,7 @@ mod depth;
 mod fingerprint;
 mod index;
 pub(crate) mod names;
+mod select;
 mod sequence;
 mod session;
 mod time;
@@ -34,6 +35,7 @@ pub use alter::CommentOn;
 use cursor::Cursor;
 use depth::{check_depth, too_complex};
 use fingerprint::Fingerprint;
+pub(crate) use select::empty_select;
 pub(crate) use sequence::parse_options;
 pub use sequence::{SequenceOptions, SequenceStatement};
 pub use time::TimeExpr;
@@ -67,6 +69,17 @@ pub enum Statement {
     CreateTable(Box<ast::CreateTable>),
     /// DROP TABLE.
     DropTable {
+        /// IF EXISTS.
+        if_exists: bool,
+        /// Which.
+        names: Vec<String>,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// CREATE VIEW.
+    CreateView(Box<ast::CreateView>),
+    /// DROP VIEW.
+    DropView {
         /// IF EXISTS.
         if_exists: bool,
         /// Which.
@@ -255,6 +268,10 @@ pub enum Show {
     Jobs,
     /// SHOW CREATE TABLE t.
     CreateTable(String),
+    /// SHOW CREATE VIEW v.
+    CreateView(String),
+    /// SHOW VIEWS.
+    Views,
     /// SHOW RANGES [FROM TABLE t].
     Ranges(Option<String>),
     /// SHOW NODES.
@@ -397,6 +414,7 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
         ast::Statement::Update(update) => Statement::Update(Box::new(update)),
         ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
         ast::Statement::CreateTable(create) => Statement::CreateTable(Box::new(create)),
+        ast::Statement::CreateView(create) => Statement::CreateView(Box::new(create)),
         ast::Statement::AlterTable(alter) => Statement::AlterTable(Box::new(alter)),
         ast::Statement::CreateIndex(create) => Statement::CreateIndex(Box::new(create)),
         ast::Statement::Drop {
@@ -413,7 +431,7 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
             Statement::DropIndex { if_exists, names: names.iter().map(object_name).collect::<Result<_, _>>()? }
         }
         ast::Statement::Drop {
-            object_type: ast::ObjectType::Table,
+            object_type: object_type @ (ast::ObjectType::Table | ast::ObjectType::View),
             if_exists,
             names,
             cascade,
@@ -423,7 +441,10 @@ fn parse_tokens(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, SqlE
             table: None,
         } => {
             let names = names.iter().map(object_name).collect::<Result<_, _>>()?;
-            Statement::DropTable { if_exists, names, cascade }
+            match object_type {
+                ast::ObjectType::Table => Statement::DropTable { if_exists, names, cascade },
+                _ => Statement::DropView { if_exists, names, cascade },
+            }
         }
         other => {
             let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_string).collect();

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::SqlError;
 use crate::catalog::{Catalog, IndexState, Table};
-use crate::expr::{Binder, Expr, Params, Scope};
+use crate::expr::{Binder, Bound, Expr, Params, Scope};
 use crate::parse::ident;
 use crate::sink::ColumnInfo;
+use crate::types::Datum;
 
 type Planned = (Plan, Vec<ColumnInfo>, Option<Arc<Table>>);
 
@@ -34,7 +35,7 @@ fn single_name(name: &ast::ObjectName) -> Result<String, SqlError> {
 }
 
 /// DEFAULT, as the parser has it: a name without quotes.
-fn is_default(expr: &ast::Expr) -> bool {
+pub(super) fn is_default(expr: &ast::Expr) -> bool {
     matches!(expr, ast::Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
 }
 
@@ -61,8 +62,17 @@ fn assignments(
     scope: &Scope,
     params: &mut Params,
 ) -> Result<Vec<(usize, Expr)>, SqlError> {
-    let mut result: Vec<(usize, Expr)> = Vec::new();
-    let mut add = |name: &ast::ObjectName, value: &ast::Expr| {
+    let targets = targets_of(table, list)?.into_iter();
+    targets.map(|(index, value)| Ok((index, assign(table, index, value, scope, params, "UPDATE")?))).collect()
+}
+
+/// The columns that SET names, and what it gives them.
+pub(super) fn targets_of<'a>(
+    table: &Table,
+    list: &'a [ast::Assignment],
+) -> Result<Vec<(usize, &'a ast::Expr)>, SqlError> {
+    let mut result: Vec<(usize, &ast::Expr)> = Vec::new();
+    let mut add = |name: &ast::ObjectName, value: &'a ast::Expr| {
         let name = single_name(name)?;
         let index = column(table, &name)?;
         if !is_default(value) {
@@ -71,7 +81,7 @@ fn assignments(
         if result.iter().any(|(known, _)| *known == index) {
             return Err(SqlError::syntax(format!("multiple assignments to same column \"{name}\"")));
         }
-        result.push((index, assign(table, index, value, scope, params, "UPDATE")?));
+        result.push((index, value));
         Ok(())
     };
     for ast::Assignment { target, value } in list {
@@ -88,7 +98,17 @@ fn assignments(
     Ok(result)
 }
 
-fn returning(
+/// A text constant or NULL alone: it has no type yet, and takes the column's.
+pub(super) fn unknown_literal(expr: &ast::Expr) -> Option<Bound> {
+    let ast::Expr::Value(value) = expr else { return None };
+    let datum = match &value.value {
+        ast::Value::Null => Datum::Null,
+        value => Datum::Text(crate::expr::bind::string_of(value)?.to_string()),
+    };
+    Some(Bound { expr: Expr::Const(datum), ty: None })
+}
+
+pub(super) fn returning(
     items: &Option<Vec<ast::SelectItem>>,
     scope: &Scope,
     alias: &str,
@@ -100,12 +120,25 @@ fn returning(
     Ok((Some(exprs), columns))
 }
 
-pub(super) fn insert(
-    insert: &ast::Insert,
+/// An INSERT but for its rows.
+pub(super) struct Parts<'a> {
+    table: Arc<Table>,
+    alias: String,
+    /// The columns that are given, in the statement's order.
+    pub(super) targets: Vec<usize>,
+    /// Whether the statement lists them.
+    listed: bool,
+    upsert: bool,
+    overriding: Overriding,
+    insert: &'a ast::Insert,
+}
+
+/// Takes an INSERT apart.
+pub(super) fn parts<'a>(
+    insert: &'a ast::Insert,
     (upsert, overriding): (bool, Overriding),
     catalog: &Catalog,
-    params: &mut Params,
-) -> Result<Planned, SqlError> {
+) -> Result<Parts<'a>, SqlError> {
     let ast::Insert {
         insert_token: _,
         optimizer_hints,
@@ -116,13 +149,13 @@ pub(super) fn insert(
         table_alias,
         columns,
         overwrite: false,
-        source,
+        source: _,
         assignments: set,
         partitioned: None,
         after_columns,
         has_table_keyword: false,
-        on,
-        returning: items,
+        on: _,
+        returning: _,
         output: None,
         replace_into: false,
         priority: None,
@@ -157,53 +190,52 @@ pub(super) fn insert(
     if !listed {
         targets = table.visible_columns().map(|(index, _)| index).collect();
     }
-    let default_row = ast::Parens {
-        opening_token: ast::helpers::attached_token::AttachedToken::empty(),
-        content: Vec::new(),
-        closing_token: ast::helpers::attached_token::AttachedToken::empty(),
-    };
-    let default_values = [default_row];
-    let values = match source.as_deref() {
-        None => &default_values[..],
-        Some(query) => values_of(query)?,
-    };
-    let mut rows = Vec::with_capacity(values.len());
-    let no_scope = Scope::default();
-    let mut given = Vec::new();
-    for (number, row) in values.iter().enumerate() {
-        let row = &row.content;
-        if row.len() > targets.len() {
-            return Err(SqlError::syntax("INSERT has more expressions than target columns"));
-        }
-        if row.len() < targets.len() && (listed || row.len() != values[0].content.len()) {
-            return Err(SqlError::syntax("INSERT has more target columns than expressions"));
-        }
-        let mut exprs = vec![None; table.columns.len()];
-        for (index, value) in targets.iter().zip(row) {
-            let column = &table.columns[*index];
-            if overriding == Overriding::User && column.is_identity() {
-                continue;
-            }
-            if !is_default(value) {
-                may_insert(column, overriding)?;
-            }
-            exprs[*index] = Some(assign(&table, *index, value, &no_scope, params, "VALUES")?);
-        }
-        if number == 0 {
-            given = targets[..row.len()].to_vec();
-        }
-        let mut whole = Vec::with_capacity(exprs.len());
-        for (index, expr) in exprs.into_iter().enumerate() {
-            whole.push(match expr {
-                Some(expr) => expr,
-                None => default_value(&table, index, params)?,
-            });
-        }
-        rows.push(whole);
-    }
+    Ok(Parts { table, alias, targets, listed, upsert, overriding, insert })
+}
 
+/// 42601 unless so many values fit the columns; the first row has `first`.
+fn check_width(parts: &Parts<'_>, given: usize, first: usize) -> Result<(), SqlError> {
+    if given > parts.targets.len() {
+        return Err(SqlError::syntax("INSERT has more expressions than target columns"));
+    }
+    if given < parts.targets.len() && (parts.listed || given != first) {
+        return Err(SqlError::syntax("INSERT has more target columns than expressions"));
+    }
+    Ok(())
+}
+
+/// A whole row from the values of its first columns.
+pub(super) fn row_of(parts: &Parts<'_>, given: Vec<Bound>, params: &mut Params) -> Result<Vec<Expr>, SqlError> {
+    check_width(parts, given.len(), given.len())?;
+    let table = &parts.table;
+    let mut exprs = vec![None; table.columns.len()];
+    for (index, bound) in parts.targets.iter().zip(given) {
+        let column = &table.columns[*index];
+        if parts.overriding == Overriding::User && column.is_identity() {
+            continue;
+        }
+        may_insert(column, parts.overriding)?;
+        exprs[*index] = Some(bound.assign(column, params)?);
+    }
+    whole_row(table, exprs, params)
+}
+
+fn whole_row(table: &Table, exprs: Vec<Option<Expr>>, params: &mut Params) -> Result<Vec<Expr>, SqlError> {
+    let whole = exprs.into_iter().enumerate();
+    whole.map(|(index, expr)| expr.map_or_else(|| default_value(table, index, params), Ok)).collect()
+}
+
+/// The plan, given its rows: what it does with duplicates, and what it returns.
+pub(super) fn finish(
+    parts: Parts<'_>,
+    rows: Vec<Vec<Expr>>,
+    given: Vec<usize>,
+    catalog: &Catalog,
+    params: &mut Params,
+) -> Result<(InsertPlan, Vec<ColumnInfo>), SqlError> {
+    let Parts { table, alias, upsert, insert, .. } = parts;
     let indexes = index::maintained(&table, catalog.sabotage)?;
-    let (conflict, arbiter) = match on {
+    let (conflict, arbiter) = match &insert.on {
         None if upsert => (Conflict::Replace(given), Arbiter::Primary),
         None => (Conflict::Error, Arbiter::Any),
         Some(_) if upsert => return Err(SqlError::syntax("UPSERT takes no ON CONFLICT")),
@@ -211,7 +243,7 @@ pub(super) fn insert(
         Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY UPDATE")),
     };
     let scope = table_scope(&table, &alias);
-    let (returning, columns) = returning(items, &scope, &alias, params)?;
+    let (returning, columns) = returning(&insert.returning, &scope, &alias, params)?;
     let checks = Checks::of(&table)?;
     let computed = computed(&table)?;
     if upsert && table.has_hidden_key() {
@@ -225,9 +257,63 @@ pub(super) fn insert(
         Conflict::Update { .. } | Conflict::Replace(_) => Writes::InsertsOrUpdates,
     };
     let foreign = foreign::graph(&table, catalog, writes)?;
-    let into = Arc::clone(&table);
-    let plan =
-        InsertPlan { table: into, rows, conflict, arbiter, indexes, checks, returning, upsert, computed, foreign };
+    let plan = InsertPlan {
+        table,
+        rows,
+        source: None,
+        conflict,
+        arbiter,
+        indexes,
+        checks,
+        returning,
+        upsert,
+        computed,
+        foreign,
+    };
+    Ok((plan, columns))
+}
+
+pub(super) fn insert(
+    insert: &ast::Insert,
+    how: (bool, Overriding),
+    catalog: &Catalog,
+    params: &mut Params,
+) -> Result<Planned, SqlError> {
+    let parts = parts(insert, how, catalog)?;
+    let table = Arc::clone(&parts.table);
+    let default_row = ast::Parens {
+        opening_token: ast::helpers::attached_token::AttachedToken::empty(),
+        content: Vec::new(),
+        closing_token: ast::helpers::attached_token::AttachedToken::empty(),
+    };
+    let default_values = [default_row];
+    let values = match insert.source.as_deref() {
+        None => &default_values[..],
+        Some(query) => values_of(query)?,
+    };
+    let mut rows = Vec::with_capacity(values.len());
+    let no_scope = Scope::default();
+    let mut given = Vec::new();
+    for (number, row) in values.iter().enumerate() {
+        let row = &row.content;
+        check_width(&parts, row.len(), values[0].content.len())?;
+        let mut exprs = vec![None; table.columns.len()];
+        for (index, value) in parts.targets.iter().zip(row) {
+            let column = &table.columns[*index];
+            if parts.overriding == Overriding::User && column.is_identity() {
+                continue;
+            }
+            if !is_default(value) {
+                may_insert(column, parts.overriding)?;
+            }
+            exprs[*index] = Some(assign(&table, *index, value, &no_scope, params, "VALUES")?);
+        }
+        if number == 0 {
+            given = parts.targets[..row.len()].to_vec();
+        }
+        rows.push(whole_row(&table, exprs, params)?);
+    }
+    let (plan, columns) = finish(parts, rows, given, catalog, params)?;
     Ok((Plan::Insert(plan), columns, Some(table)))
 }
 
@@ -367,7 +453,7 @@ pub(super) fn update(update: &ast::Update, catalog: &Catalog, params: &mut Param
     let computed = computed(&table)?;
     let changed: Vec<usize> = assignments.iter().map(|(at, _)| *at).chain(computed.iter().map(|(at, _)| *at)).collect();
     let foreign = foreign::graph(&table, catalog, Writes::Updates(&changed))?;
-    let plan = UpdatePlan { scan, assignments, returning, indexes, checks, computed, foreign };
+    let plan = UpdatePlan { scan, source: None, assignments, returning, indexes, checks, computed, foreign };
     Ok((Plan::Update(plan), columns, Some(table)))
 }
 
@@ -397,5 +483,5 @@ pub(super) fn delete(delete: &ast::Delete, catalog: &Catalog, params: &mut Param
     let (returning, columns) = returning(items, &scope, &alias, params)?;
     let indexes = index::maintained(&table, catalog.sabotage)?;
     let foreign = foreign::graph(&table, catalog, Writes::Deletes)?;
-    Ok((Plan::Delete(DeletePlan { scan, returning, indexes, foreign }), columns, Some(table)))
+    Ok((Plan::Delete(DeletePlan { scan, source: None, returning, indexes, foreign }), columns, Some(table)))
 }

@@ -118,7 +118,7 @@ pub fn choose(table: &Arc<Table>, parts: Vec<Expr>, wishes: &Wishes<'_>) -> Resu
             }
             let Some(settled) = applies(table, index, &parts)? else {
                 return Err(SqlError::new(
-                    "0A000",
+                    "42809",
                     format!("index \"{name}\" does not have all rows of the statement"),
                 )
                 .hint("Repeat the index's condition in the WHERE clause."));

@@ -1,16 +1,19 @@
 //! Plans: what a statement does, decided once from its text and the catalog.
 //!
-//! A statement touches one table. It reads it by the narrowest [`access::Access`] that its WHERE
-//! allows, keeps what of the WHERE that did not settle as a filter, and does the rest row by row.
+//! A statement of the short path touches one table. It reads it by the narrowest [`access::Access`] that its WHERE
+//! allows, keeps what of the WHERE that did not settle as a filter, and does the rest row by row. What
+//! that path does not serve goes to [`crate::select`].
 
 pub mod access;
 pub mod check;
 mod dml;
 pub mod foreign;
+mod from_query;
 pub mod generated;
 pub mod index;
 mod select;
 mod values;
+pub(crate) mod view;
 
 use std::sync::Arc;
 
@@ -24,6 +27,7 @@ use crate::expr::aggregate::Aggregate;
 use crate::expr::bind::ScopeColumn;
 use crate::expr::{Binder, Expr, Params, Scope};
 use crate::parse::{Statement, ident, object_name};
+use crate::select::{Queries, Query};
 use crate::sink::ColumnInfo;
 use crate::system::{self, SystemTable};
 use crate::types::{DataType, TypeModifier};
@@ -44,8 +48,8 @@ pub struct Planned {
     pub columns: Vec<ColumnInfo>,
     /// The catalog's version that it was planned with.
     pub version: u64,
-    /// The table, if any, and if it is one of the catalog.
-    pub table: Option<Arc<Table>>,
+    /// The tables of the catalog that it reads or writes.
+    pub tables: Vec<Arc<Table>>,
     /// The table whose rows are computed, if it reads one.
     pub system: Option<&'static SystemTable>,
 }
@@ -55,6 +59,8 @@ pub struct Planned {
 pub enum Plan {
     /// SELECT.
     Select(Box<SelectPlan>),
+    /// A query that the short path does not serve.
+    Query(Box<Query>),
     /// INSERT, UPSERT.
     Insert(InsertPlan),
     /// UPDATE.
@@ -165,8 +171,10 @@ pub enum Arbiter {
 pub struct InsertPlan {
     /// Into which.
     pub table: Arc<Table>,
-    /// Whole rows, in the table's order.
+    /// Whole rows, in the table's order. With a source there is one, over the source's row.
     pub rows: Vec<Vec<Expr>>,
+    /// Where the rows come from if they are not in the statement: a SELECT of either path.
+    pub source: Option<Box<Plan>>,
     /// What to do with duplicates.
     pub conflict: Conflict,
     /// Duplicates of what; of anything else they are errors.
@@ -188,8 +196,10 @@ pub struct InsertPlan {
 /// An UPDATE.
 #[derive(Clone, Debug)]
 pub struct UpdatePlan {
-    /// Which rows.
+    /// Which rows; of which table, if there is a source.
     pub scan: Scan,
+    /// A query that finds them: see `from_query`.
+    pub source: Option<Box<Plan>>,
     /// Column and new value.
     pub assignments: Vec<(usize, Expr)>,
     /// RETURNING.
@@ -207,8 +217,10 @@ pub struct UpdatePlan {
 /// A DELETE.
 #[derive(Clone, Debug)]
 pub struct DeletePlan {
-    /// Which rows.
+    /// Which rows; of which table, if there is a source.
     pub scan: Scan,
+    /// A query that finds them: see `from_query`.
+    pub source: Option<Box<Plan>>,
     /// RETURNING.
     pub returning: Option<Vec<Expr>>,
     /// What else is to be written.
@@ -221,7 +233,7 @@ impl Plan {
     /// The tables that it reads or writes beside its own, because of foreign keys.
     pub fn also(&self) -> impl Iterator<Item = &Arc<Table>> {
         let graph = match self {
-            Plan::Select(_) => None,
+            Plan::Select(_) | Plan::Query(_) => None,
             Plan::Insert(plan) => plan.foreign.as_deref(),
             Plan::Update(plan) => plan.foreign.as_deref(),
             Plan::Delete(plan) => plan.foreign.as_deref(),
@@ -231,17 +243,83 @@ impl Plan {
 
     /// Whether it needs a read-write transaction.
     pub fn writes(&self) -> bool {
-        !matches!(self, Plan::Select(plan) if plan.lock.is_none())
+        match self {
+            Plan::Select(plan) => plan.lock.is_some(),
+            Plan::Query(query) => query.takes_locks(),
+            Plan::Insert(_) | Plan::Update(_) | Plan::Delete(_) => true,
+        }
+    }
+
+    /// The query in it that DataFusion runs, if any.
+    pub(crate) fn query(&self) -> Option<&Query> {
+        match self {
+            Plan::Select(_) => None,
+            Plan::Query(query) => Some(query),
+            Plan::Insert(InsertPlan { source, .. })
+            | Plan::Update(UpdatePlan { source, .. })
+            | Plan::Delete(DeletePlan { source, .. }) => source.as_ref().and_then(|source| source.query()),
+        }
+    }
+}
+
+impl Plan {
+    /// The same, to change.
+    pub(crate) fn query_mut(&mut self) -> Option<&mut Query> {
+        match self {
+            Plan::Select(_) => None,
+            Plan::Query(query) => Some(query),
+            Plan::Insert(InsertPlan { source, .. })
+            | Plan::Update(UpdatePlan { source, .. })
+            | Plan::Delete(DeletePlan { source, .. }) => source.as_mut().and_then(|source| source.query_mut()),
+        }
     }
 }
 
 /// Plans a SELECT, INSERT, UPDATE or DELETE. Panics for any other statement.
-pub fn plan(statement: &Statement, catalog: &Catalog) -> Result<Planned, SqlError> {
-    plan_with(statement, catalog, Params::default())
+pub fn plan(statement: &Statement, catalog: &Catalog, queries: &Queries) -> Result<Planned, SqlError> {
+    plan_with(statement, catalog, queries, Params::default())
 }
 
 /// As [`plan()`], with parameters of which some have a type already.
-pub fn plan_with(statement: &Statement, catalog: &Catalog, mut params: Params) -> Result<Planned, SqlError> {
+pub fn plan_with(
+    statement: &Statement,
+    catalog: &Catalog,
+    queries: &Queries,
+    params: Params,
+) -> Result<Planned, SqlError> {
+    let expanded = view::expand(statement, catalog)?;
+    let statement = expanded.as_ref().unwrap_or(statement);
+    match short(statement, catalog, params.clone()) {
+        Err(refused) if refused.is_beyond_short_path() => match long(statement, catalog, queries, params) {
+            // Neither path knows the function or the operator: the short path says it as PostgreSQL does.
+            Err(err) if refused.sqlstate == "42883" && err.sqlstate != "53200" => Err(refused),
+            #[cfg(not(feature = "datafusion"))]
+            Err(_) => Err(refused),
+            result => result,
+        },
+        result => result,
+    }
+}
+
+/// Plans for DataFusion, or a statement that writes what a query finds.
+fn long(statement: &Statement, catalog: &Catalog, queries: &Queries, mut params: Params) -> Result<Planned, SqlError> {
+    let query = match statement {
+        Statement::Select { query, .. } => query,
+        Statement::Insert { insert, upsert, overriding } => {
+            return from_query::insert(insert, (*upsert, *overriding), catalog, queries, params);
+        }
+        Statement::Update(update) => return from_query::update(update, catalog, queries, params),
+        Statement::Delete(delete) => return from_query::delete(delete, catalog, queries, params),
+        other => panic!("planned {other:?}"),
+    };
+    let query = Query::plan(query, catalog, queries, None, &mut params)?;
+    let (columns, tables) = (query.columns().to_vec(), query.tables().to_vec());
+    let plan = Plan::Query(Box::new(query));
+    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system: None })
+}
+
+/// Plans for the short path.
+fn short(statement: &Statement, catalog: &Catalog, mut params: Params) -> Result<Planned, SqlError> {
     let (plan, columns, table) = match statement {
         Statement::Select { query, .. } => select::plan(query, catalog, &mut params)?,
         Statement::Insert { insert, upsert, overriding } => {
@@ -256,8 +334,8 @@ pub fn plan_with(statement: &Statement, catalog: &Catalog, mut params: Params) -
         return Err(system.refuse());
     }
     // A system table can be neither dropped nor made.
-    let table = table.filter(|_| system.is_none());
-    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, table, system })
+    let tables = table.filter(|_| system.is_none()).into_iter().collect();
+    Ok(Planned { plan, params: params.finish(), columns, version: catalog.version, tables, system })
 }
 
 /// The columns of a table, as an expression sees them.
@@ -411,7 +489,7 @@ fn projection(
 }
 
 /// The name that PostgreSQL gives a column without an alias.
-fn output_name(expr: &ast::Expr) -> String {
+pub(crate) fn output_name(expr: &ast::Expr) -> String {
     named(expr).map_or_else(|| "?column?".into(), |(name, _)| name)
 }
 

@@ -13,6 +13,7 @@ use crate::engine::{Engine, ReadBound};
 use crate::jobs::{self, JobOptions};
 use crate::parse::{Parsed, Statement};
 use crate::plan::Planned;
+use crate::select::Queries;
 use crate::sequence::Numbers;
 use crate::system::Statistics;
 
@@ -36,6 +37,7 @@ impl<E: Engine> Clone for Database<E> {
 #[derive(Debug)]
 struct Shared<E> {
     engine: E,
+    queries: Queries,
     catalog: Mutex<Option<Arc<Catalog>>>,
     jobs: JobOptions,
     plans: Mutex<PlanCache>,
@@ -78,15 +80,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<E: Engine> Database<E> {
     /// Over an engine. Reads nothing yet.
     pub fn new(engine: E) -> Database<E> {
-        Database::with_jobs(engine, JobOptions::default())
+        Database::with(engine, JobOptions::default(), Queries::default())
     }
 
     /// The same, with settings of its own for schema changes.
     pub fn with_jobs(engine: E, jobs: JobOptions) -> Database<E> {
+        Database::with(engine, jobs, Queries::default())
+    }
+
+    /// The same, with the memory that the node gives its queries.
+    pub fn with_queries(engine: E, queries: Queries) -> Database<E> {
+        Database::with(engine, JobOptions::default(), queries)
+    }
+
+    fn with(engine: E, jobs: JobOptions, queries: Queries) -> Database<E> {
         let (catalog, plans) = (Mutex::new(None), Mutex::new(PlanCache::default()));
         Database {
             shared: Arc::new(Shared {
                 engine,
+                queries,
                 catalog,
                 jobs,
                 plans,
@@ -125,6 +137,10 @@ impl<E: Engine> Database<E> {
     /// What it remembers of its work.
     pub fn statistics(&self) -> &Statistics {
         &self.shared.statistics
+    }
+
+    pub(super) fn queries(&self) -> &Queries {
+        &self.shared.queries
     }
 
     /// Reads the catalog anew. To be called about every half second, so that statements find it

@@ -11,7 +11,7 @@ use super::timeout::in_time;
 use crate::SqlError;
 use crate::catalog::Catalog;
 use crate::engine::{AdminCommand, Engine};
-use crate::explain::{self, Places};
+use crate::explain::{self, Places, Tree};
 use crate::expr::EvalContext;
 use crate::parse::{ExplainOptions, Statement};
 use crate::plan::Planned;
@@ -52,10 +52,20 @@ impl<E: Engine> Session<E> {
         }
         let detailed = options.analyze || options.verbose || options.json;
         let places = if detailed { self.places(&planned, params).await? } else { Places::default() };
+        let mut tree = explain::tree(&planned.plan);
+        if let Some(query) = planned.plan.query() {
+            let params = match params.len() == planned.params.len() {
+                true => convert_params(&planned.params, params)?,
+                false => Vec::new(),
+            };
+            let engine = self.db.engine();
+            let context = EvalContext { params: &params, now: engine.now().latest, random: engine };
+            tree.operators(&crate::select::explain(query, &context).await?);
+        }
         let lines = if options.json {
-            vec![json_text(&planned, &places, options, planning_ns, ran.as_ref())]
+            vec![json_text(tree, &places, options, planning_ns, ran.as_ref())]
         } else {
-            text_lines(&planned, &places, options, planning_ns, ran.as_ref())
+            text_lines(tree, &places, options, planning_ns, ran.as_ref())
         };
         let rows = lines.into_iter().map(|line| vec![Datum::Text(line)]).collect();
         send(columns(), rows, sink).await?;
@@ -81,13 +91,13 @@ impl<E: Engine> Session<E> {
 }
 
 fn text_lines(
-    planned: &Planned,
+    tree: Tree,
     places: &Places,
     options: ExplainOptions,
     planning_ns: i64,
     ran: Option<&(Ran, i64)>,
 ) -> Vec<String> {
-    let mut lines = explain::tree(&planned.plan).lines;
+    let mut lines = tree.lines;
     if !places.ranges.is_empty() {
         lines.push(format!("Ranges: {}", places.ranges.join(", ")));
     }
@@ -108,13 +118,12 @@ fn text_lines(
 
 /// One text, as PostgreSQL sends it: an array with one object.
 fn json_text(
-    planned: &Planned,
+    mut tree: Tree,
     places: &Places,
     options: ExplainOptions,
     planning_ns: i64,
     ran: Option<&(Ran, i64)>,
 ) -> String {
-    let mut tree = explain::tree(&planned.plan);
     if !places.ranges.is_empty() {
         tree.set("Ranges", json!(places.ranges));
     }

@@ -55,7 +55,7 @@ impl<E: Engine> Session<E> {
         };
         match &cached.planned {
             Some(planned) if planned.version == catalog.version => Ok(Arc::clone(planned)),
-            _ => plan::plan_with(&cached.statement, &catalog, declared).map(Arc::new),
+            _ => plan::plan_with(&cached.statement, &catalog, self.db.queries(), declared).map(Arc::new),
         }
     }
 

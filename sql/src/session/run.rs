@@ -84,6 +84,12 @@ impl<E: Engine> Session<E> {
             Statement::DropTable { if_exists, names, cascade } => {
                 self.drop_table(names, (*if_exists, *cascade), sink).await?
             }
+            Statement::CreateView(create) => self.create_view(create, sink).await?,
+            Statement::DropView { if_exists, names, cascade } => {
+                self.outside_block("DROP VIEW")?;
+                let change = ddl::view::drop(self.db.engine(), names, *if_exists, *cascade).await?;
+                self.gone("DROP VIEW", change, sink).await?
+            }
             Statement::Sequence(statement) => self.sequence(statement, sink).await?,
             Statement::CreateIndex(create) => self.create_index(create, sink).await?,
             Statement::DropIndex { if_exists, names } => self.drop_index(names, *if_exists, sink).await?,
@@ -183,7 +189,7 @@ impl<E: Engine> Session<E> {
         let mut waited_ns = 0;
         loop {
             let (planned, valid_until) = self.plan_once(cached).await?;
-            let closed = planned.table.iter().chain(planned.plan.also()).find(|table| table.closed).cloned();
+            let closed = planned.tables.iter().chain(planned.plan.also()).find(|table| table.closed).cloned();
             let Some(table) = closed else {
                 return Ok((planned, valid_until));
             };
@@ -220,11 +226,12 @@ impl<E: Engine> Session<E> {
         {
             return Ok((Arc::clone(planned), valid_until(&catalog)));
         }
-        match plan::plan(&cached.statement, &catalog) {
+        match plan::plan(&cached.statement, &catalog, self.db.queries()) {
             // The table may be new: look again before saying so.
             Err(err) if err.sqlstate == "42P01" && at.is_none() => {
                 let catalog = self.db.load_strong().await?;
-                plan::plan(&cached.statement, &catalog).map(|planned| (Arc::new(planned), valid_until(&catalog)))
+                plan::plan(&cached.statement, &catalog, self.db.queries())
+                    .map(|planned| (Arc::new(planned), valid_until(&catalog)))
             }
             result => result.map(|planned| (Arc::new(planned), valid_until(&catalog))),
         }
@@ -261,6 +268,18 @@ impl<E: Engine> Session<E> {
         if let Some(system) = planned.system {
             return self.run_system(planned, system, &params, sink).await.map(Some);
         }
+        let given;
+        let planned = match planned.plan.query() {
+            Some(query) if !query.systems().is_empty() => {
+                let rows = self.db.rows_of(query.systems(), &self.settings);
+                let rows = in_time(self.db.engine(), self.deadline, rows).await?;
+                let mut copy = planned.clone();
+                copy.plan.query_mut().expect("it has one").give(rows);
+                given = copy;
+                &given
+            }
+            _ => planned,
+        };
         let writes = planned.plan.writes();
         let what = verb(&planned.plan);
         let at = self.read_time(statement)?;
@@ -269,7 +288,7 @@ impl<E: Engine> Session<E> {
         // What may have to be run again is kept until it is done.
         let draws = plan::generated::draws(&planned.plan);
         if let Block::Open(open) = &mut self.block {
-            for table in planned.table.iter().chain(planned.plan.also()) {
+            for table in planned.tables.iter().chain(planned.plan.also()) {
                 open.touched.add(table, valid_until);
             }
             let draw = Draw::new(&db, &drawn, false);
@@ -357,7 +376,7 @@ impl<E: Engine> Session<E> {
     ) -> Result<Option<Ran>, SqlError> {
         let engine = self.db.engine().clone();
         let mut touched = Touched::default();
-        for table in planned.table.iter().chain(planned.plan.also()) {
+        for table in planned.tables.iter().chain(planned.plan.also()) {
             touched.add(table, valid_until);
         }
         let sources = Sources { engine: &engine, draw };
@@ -472,7 +491,8 @@ fn read_only(what: &str) -> SqlError {
 fn verb(plan: &Plan) -> &'static str {
     match plan {
         Plan::Select(plan) if plan.lock.is_some() => "SELECT FOR UPDATE",
-        Plan::Select(_) => "SELECT",
+        Plan::Query(query) if query.takes_locks() => "SELECT FOR UPDATE",
+        Plan::Select(_) | Plan::Query(_) => "SELECT",
         Plan::Insert(plan) if plan.upsert => "UPSERT",
         Plan::Insert(_) => "INSERT",
         Plan::Update(_) => "UPDATE",

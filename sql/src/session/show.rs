@@ -25,6 +25,8 @@ pub(super) fn static_columns(what: &Show) -> Vec<ColumnInfo> {
         Show::Setting(name) => show::text_columns(&[name]),
         Show::Tables => show::tables(&crate::catalog::Catalog::default()).0,
         Show::CreateTable(_) => show::text_columns(&["table_name", "create_statement"]),
+        Show::CreateView(_) => show::text_columns(&["view_name", "create_statement"]),
+        Show::Views => show::views(&crate::catalog::Catalog::default()).0,
         Show::Jobs => show::index::jobs(&crate::catalog::Catalog::default()).0,
         _ => Vec::new(),
     }
@@ -86,6 +88,19 @@ impl<E: Engine> Session<E> {
             Show::Tables => {
                 let catalog = self.db.load_strong().await?;
                 let (columns, rows) = show::tables(&catalog);
+                send(columns, rows, sink).await?;
+                return Ok(tag("SHOW"));
+            }
+            Show::Views => {
+                let catalog = self.db.load_strong().await?;
+                let (columns, rows) = show::views(&catalog);
+                send(columns, rows, sink).await?;
+                return Ok(tag("SHOW"));
+            }
+            Show::CreateView(name) => {
+                let catalog = self.db.load_strong().await?;
+                let view = catalog.views.get(name).ok_or_else(|| undefined_table(name))?;
+                let (columns, rows) = show::create_view(view);
                 send(columns, rows, sink).await?;
                 return Ok(tag("SHOW"));
             }

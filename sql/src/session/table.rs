@@ -48,10 +48,19 @@ impl<E: Engine> Session<E> {
     ) -> Result<Completion, SqlError> {
         self.outside_block("DROP TABLE")?;
         let change = ddl::table::drop(&self.db, names, how).await?;
-        let completion = self.changed("DROP TABLE", change, sink).await?;
+        self.gone("DROP TABLE", change, sink).await
+    }
+
+    /// After something was dropped or replaced: waits until no gateway goes by a catalog that still has it.
+    pub(super) async fn gone<S: Sink>(
+        &mut self,
+        what: &str,
+        change: Change,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let completion = self.changed(what, change, sink).await?;
         let _ = self.db.load_strong().await;
         if completion.commit.is_some() {
-            // Until then another gateway may use a catalog that still has the table.
             let answered = self.db.engine().now().latest;
             self.db.engine().sleep_until_after(answered.plus_ns(CATALOG_LEASE_NS)).await;
         }

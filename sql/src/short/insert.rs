@@ -9,7 +9,7 @@ use super::check::{check_nulls, check_row};
 use super::foreign::{self, Changed};
 use super::index::Writer;
 use super::scan::{Pages, Scanner};
-use super::{Counts, Failure, Output, Reader, project};
+use super::{Counts, Failure, Output, Reader, found, project};
 use crate::SqlError;
 use crate::catalog::Table;
 use crate::engine::Engine;
@@ -76,11 +76,16 @@ pub(super) async fn run<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.table;
+    let (inputs, Counts { mut scanned, mut bytes, .. }) = match &plan.source {
+        None => (vec![Vec::new(); plan.rows.len()], Counts::default()),
+        Some(source) => found::<E, S>(source, context, reader).await?,
+    };
     // What replaces only some columns may be right, though by itself it would not be.
     let partial = matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() < table.columns.len());
-    let mut rows: Vec<(Key, Vec<Datum>)> = Vec::with_capacity(plan.rows.len());
-    for exprs in &plan.rows {
-        let mut row = project(exprs, &[], context)?;
+    let mut rows: Vec<(Key, Vec<Datum>)> = Vec::with_capacity(inputs.len());
+    for (index, input) in inputs.iter().enumerate() {
+        let exprs = &plan.rows[if plan.source.is_some() { 0 } else { index }];
+        let mut row = project(exprs, input, context)?;
         compute(&plan.computed, &mut row, context)?;
         if partial {
             check_nulls(table, &row)?;
@@ -94,7 +99,6 @@ pub(super) async fn run<E: Engine, S: Sink>(
         && table.hidden.is_empty()
         && matches!(&plan.conflict, Conflict::Replace(columns) if columns.len() == table.columns.len());
     let mut known: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
-    let (mut scanned, mut bytes) = (0, 0);
     let mut count_read = |there: &BTreeMap<Key, txn::Value>| {
         scanned += there.len() as u64;
         bytes += there.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();

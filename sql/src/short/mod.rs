@@ -20,6 +20,8 @@ use crate::expr::{EvalContext, Expr, eval};
 use crate::plan::Plan;
 use crate::sink::{ColumnInfo, Sink};
 use crate::types::Datum;
+#[cfg(feature = "datafusion")]
+pub(crate) use scan::{Pages, Scanner};
 
 /// The most that a result holds while its transaction is not committed yet, in bytes.
 const RESULT_BYTES_MAX: usize = 64 << 20;
@@ -195,7 +197,7 @@ impl<S: Sink> Output<'_, S> {
         Output::Buffer { rows: Vec::new(), bytes: 0 }
     }
 
-    async fn push(&mut self, batch: Vec<Vec<Datum>>) -> Result<(), Failure> {
+    pub(crate) async fn push(&mut self, batch: Vec<Vec<Datum>>) -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -271,16 +273,32 @@ pub(crate) async fn run<E: Engine, S: Sink>(
 ) -> Result<Counts, Failure> {
     match plan {
         Plan::Select(plan) => select::run(plan, context, reader, output).await,
+        Plan::Query(query) => crate::select::run(query, context, reader, output).await,
         Plan::Insert(plan) => insert::run(plan, context, reader, output).await,
         Plan::Update(plan) => modify::update(plan, context, reader, output).await,
         Plan::Delete(plan) => modify::delete(plan, context, reader, output).await,
     }
 }
 
+/// The rows of the query that a statement writes what it finds of, all of them, and how many were read.
+async fn found<E: Engine, S: Sink>(
+    source: &Plan,
+    context: &EvalContext<'_>,
+    reader: &mut Reader<'_, E>,
+) -> Result<(Vec<Vec<Datum>>, Counts), Failure> {
+    let mut output = Output::<S>::buffer();
+    let counts = match source {
+        Plan::Select(plan) => select::run(plan, context, reader, &mut output).await?,
+        Plan::Query(query) => crate::select::run(query, context, reader, &mut output).await?,
+        other => panic!("the rows of a statement come from {other:?}"),
+    };
+    Ok((output.into_rows(), counts))
+}
+
 /// The command's tag.
 pub(crate) fn tag(plan: &Plan, counts: &Counts) -> String {
     match plan {
-        Plan::Select(_) => format!("SELECT {}", counts.rows),
+        Plan::Select(_) | Plan::Query(_) => format!("SELECT {}", counts.rows),
         Plan::Insert(_) => format!("INSERT 0 {}", counts.rows),
         Plan::Update(_) => format!("UPDATE {}", counts.rows),
         Plan::Delete(_) => format!("DELETE {}", counts.rows),

@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use txn::client::ClientError;
 use txn::types::TXN_BYTES_MAX;
-use txn::{Key, LockMode, Mutation, Value};
+use txn::{AbortReason, Key, LockMode, Mutation, Value};
 
 use super::check::check_row;
 use super::foreign::{self, Changed};
 use super::index::{self, Owners};
 use super::insert::{duplicate_key, read_keys};
 use super::scan::{Pages, RowScanner};
-use super::{Counts, Failure, Output, Reader, project};
+use super::{Counts, Failure, Output, Reader, found, project};
 use crate::SqlError;
 use crate::catalog::Table;
 use crate::engine::Engine;
@@ -19,7 +20,7 @@ use crate::entry::Entry;
 use crate::expr::{EvalContext, eval};
 use crate::plan::generated::compute;
 use crate::plan::index::Maintained;
-use crate::plan::{DeletePlan, Scan, UpdatePlan};
+use crate::plan::{DeletePlan, Plan, Scan, UpdatePlan};
 use crate::row;
 use crate::sink::Sink;
 use crate::types::Datum;
@@ -27,11 +28,30 @@ use crate::types::Datum;
 /// A row, and its key.
 pub(super) type Target = (Key, Vec<Datum>);
 
-async fn targets<E: Engine>(
+/// A row to be changed.
+struct Chosen {
+    key: Key,
+    /// As it is stored: its columns, then those that are hidden.
+    row: Vec<Datum>,
+    /// What expressions see: the row and what a query found beside it. None if that is the row alone.
+    found: Option<Vec<Datum>>,
+}
+
+impl Chosen {
+    fn seen(&self) -> &[Datum] {
+        self.found.as_deref().unwrap_or(&self.row)
+    }
+}
+
+async fn targets<E: Engine, S: Sink>(
     scan: &Scan,
+    source: Option<&Plan>,
     context: &EvalContext<'_>,
     reader: &mut Reader<'_, E>,
-) -> Result<(Vec<Target>, Counts), Failure> {
+) -> Result<(Vec<Chosen>, Counts), Failure> {
+    if let Some(source) = source {
+        return from_query::<E, S>(scan, source, context, reader).await;
+    }
     let mut scanner = RowScanner::new(scan, context, Pages::Full, LockMode::Exclusive)?;
     let mut targets = Vec::new();
     let mut bytes = 0;
@@ -44,10 +64,36 @@ async fn targets<E: Engine>(
                     .hint("Change them in parts, by ranges of the primary key.")
                     .into());
             }
-            targets.push((found.key, found.row));
+            targets.push(Chosen { key: found.key, row: found.row, found: None });
         }
     }
     Ok((targets, Counts { rows: 0, scanned: scanner.scanned, bytes: scanner.bytes }))
+}
+
+/// The rows that a query finds. They are locked by then; what is written back is what is stored, and not what
+/// came out of the query, which knows no hidden columns and is not careful with the form of a number.
+async fn from_query<E: Engine, S: Sink>(
+    scan: &Scan,
+    source: &Plan,
+    context: &EvalContext<'_>,
+    reader: &mut Reader<'_, E>,
+) -> Result<(Vec<Chosen>, Counts), Failure> {
+    let (rows, counts) = found::<E, S>(source, context, reader).await?;
+    let mut first: BTreeMap<Key, Vec<Datum>> = BTreeMap::new();
+    for row in rows {
+        // A row that was found several times is changed once, as the first time says.
+        first.entry(row::encode_key(&scan.table, &row)?.into()).or_insert(row);
+    }
+    let mut stored = read_keys(first.keys().cloned(), reader).await?;
+    let width = scan.table.columns.len();
+    let mut targets = Vec::with_capacity(first.len());
+    for (key, mut found) in first {
+        let value = stored.remove(&key).ok_or_else(|| ClientError::aborted(AbortReason::LocksLost))?;
+        let row = row::decode_row(&scan.table, &key, &value)?;
+        found[..width].clone_from_slice(&row[..width]);
+        targets.push(Chosen { key, row, found: Some(found) });
+    }
+    Ok((targets, Counts { rows: 0, ..counts }))
 }
 
 /// A row that changes, and where to.
@@ -65,21 +111,30 @@ pub(super) async fn update<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
-    let (targets, counts) = targets(&plan.scan, context, reader).await?;
+    let (targets, counts) = targets::<E, S>(&plan.scan, plan.source.as_deref(), context, reader).await?;
     let mut changed = plan.assignments.iter().chain(&plan.computed).map(|(column, _)| *column);
     let moves = changed.any(|column| table.key_position(column).is_some());
     let mut changes = Vec::with_capacity(targets.len());
     let mut returned = Vec::new();
     let count = targets.len() as u64;
-    for (old_key, old) in targets {
-        let mut new = old.clone();
+    for target in targets {
+        let mut new = target.row.clone();
         for (column, expr) in &plan.assignments {
-            new[*column] = eval(expr, &old, context)?;
+            new[*column] = eval(expr, target.seen(), context)?;
         }
         compute(&plan.computed, &mut new, context)?;
-        check_row(table, &plan.checks, Some(&old), &new, context)?;
+        check_row(table, &plan.checks, Some(&target.row), &new, context)?;
+        let Chosen { key: old_key, row: old, found } = target;
         if let Some(exprs) = &plan.returning {
-            returned.push(project(exprs, &new, context)?);
+            let shown = match found {
+                None => project(exprs, &new, context)?,
+                Some(mut found) => {
+                    let width = table.columns.len();
+                    found[..width].clone_from_slice(&new[..width]);
+                    project(exprs, &found, context)?
+                }
+            };
+            returned.push(shown);
         }
         let new_key: Key = if moves { row::encode_key(table, &new)?.into() } else { old_key.clone() };
         changes.push(Change { old_key, old, new_key, new });
@@ -167,14 +222,15 @@ pub(super) async fn delete<E: Engine, S: Sink>(
     output: &mut Output<'_, S>,
 ) -> Result<Counts, Failure> {
     let table = &plan.scan.table;
-    let (targets, counts) = targets(&plan.scan, context, reader).await?;
+    let (targets, counts) = targets::<E, S>(&plan.scan, plan.source.as_deref(), context, reader).await?;
     let count = targets.len() as u64;
     let mut returned = Vec::new();
     if let Some(exprs) = &plan.returning {
-        for (_, row) in &targets {
-            returned.push(project(exprs, row, context)?);
+        for target in &targets {
+            returned.push(project(exprs, target.seen(), context)?);
         }
     }
+    let targets: Vec<Target> = targets.into_iter().map(|target| (target.key, target.row)).collect();
     write_deletes(table, &plan.indexes, &targets, reader).await?;
     if plan.foreign.is_some() {
         let changes = targets.into_iter().map(|(key, row)| Changed { key, old: Some(row), new: None }).collect();

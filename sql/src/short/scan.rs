@@ -22,7 +22,7 @@ const PAGE_ROWS_MAX: u64 = 1 << 14;
 
 /// How much to ask for at a time.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pages {
+pub(crate) enum Pages {
     /// As much as a reply holds.
     Full,
     /// So many rows and no more.
@@ -32,7 +32,7 @@ pub(super) enum Pages {
 }
 
 /// The rows of some spans, in key order or in reverse.
-pub(super) struct Scanner {
+pub(crate) struct Scanner {
     spans: VecDeque<Span>,
     reverse: bool,
     pages: Pages,
@@ -44,7 +44,7 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    pub(super) fn new(mut spans: Vec<Span>, reverse: bool, pages: Pages, mode: LockMode) -> Scanner {
+    pub(crate) fn new(mut spans: Vec<Span>, reverse: bool, pages: Pages, mode: LockMode) -> Scanner {
         if reverse {
             spans.reverse();
         }
@@ -58,7 +58,7 @@ impl Scanner {
     }
 
     /// The next rows, maybe none yet; `None` at the end.
-    pub(super) async fn next<E: Engine>(&mut self, reader: &mut Reader<'_, E>) -> Result<Option<Vec<Row>>, Failure> {
+    pub(crate) async fn next<E: Engine>(&mut self, reader: &mut Reader<'_, E>) -> Result<Option<Vec<Row>>, Failure> {
         if let Pages::Exactly(0) = self.pages {
             return Ok(None);
         }

@@ -100,7 +100,27 @@ impl SystemTable {
     }
 }
 
+/// The rows of some system tables, as they were when a query began.
+#[derive(Clone, Debug, Default)]
+pub struct SystemRows(Arc<Vec<(&'static SystemTable, Vec<Vec<Datum>>)>>);
+
+impl SystemRows {
+    /// Those of one of them.
+    pub fn of(&self, table: &SystemTable) -> Option<&[Vec<Datum>]> {
+        self.0.iter().find(|(known, _)| std::ptr::eq(*known, table)).map(|(_, rows)| rows.as_slice())
+    }
+}
+
 impl<E: Engine> Database<E> {
+    /// The rows of several system tables.
+    pub async fn rows_of(&self, tables: &[&'static SystemTable], settings: &Settings) -> Result<SystemRows, SqlError> {
+        let mut all = Vec::with_capacity(tables.len());
+        for table in tables {
+            all.push((*table, self.system_rows(table, settings).await?));
+        }
+        Ok(SystemRows(Arc::new(all)))
+    }
+
     /// All rows of a system table, each with a value for each of its columns.
     pub async fn system_rows(&self, table: &SystemTable, settings: &Settings) -> Result<Vec<Vec<Datum>>, SqlError> {
         let node = || Datum::Int(i64::try_from(self.engine().node()).unwrap_or(i64::MAX));

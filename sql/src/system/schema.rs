@@ -5,7 +5,7 @@
 use super::constraints::{check_constraints, constraint_column_usage, key_column_usage, table_constraints};
 use super::references::{referential_constraints, sequences};
 use super::{SCHEMAS, Source, SystemTable, all};
-use crate::catalog::{Catalog, Column, Generated};
+use crate::catalog::{Catalog, Column, Generated, View};
 use crate::types::DataType::{self, Int, Text};
 use crate::types::{Datum, TypeModifier};
 
@@ -163,7 +163,7 @@ pub(super) static TABLES: &[SystemTable] = &[
             ("is_updatable", Text),
             ("is_insertable_into", Text),
         ],
-        nothing,
+        views,
     ),
     table(
         "sequences",
@@ -267,7 +267,17 @@ fn tables(catalog: &Catalog) -> Vec<Vec<Datum>> {
         row
     };
     let own = catalog.tables.values().map(|table| row(PUBLIC, &table.name, true));
-    own.chain(all().map(|table| row(table.schema, table.name, false))).collect()
+    let views = catalog.views.values().map(|view| row(PUBLIC, &view.name, false));
+    own.chain(views).chain(all().map(|table| row(table.schema, table.name, false))).collect()
+}
+
+fn views(catalog: &Catalog) -> Vec<Vec<Datum>> {
+    let row = |view: &View| {
+        let mut row = Vec::from(public(&view.name));
+        row.extend([text(&view.query), text("NONE"), yes(false), yes(false)]);
+        row
+    };
+    catalog.views.values().map(|view| row(view)).collect()
 }
 
 /// A column's type in the standard's terms: name, the same inside PostgreSQL, and its sizes.
@@ -355,6 +365,10 @@ fn columns(catalog: &Catalog) -> Vec<Vec<Datum>> {
         for (at, own) in table.visible_columns() {
             rows.push(column(PUBLIC, &table.name, at, &own.name, own.ty, Some(own)));
         }
+    }
+    for view in catalog.views.values() {
+        let own = view.columns.iter().enumerate();
+        rows.extend(own.map(|(at, c)| column(PUBLIC, &view.name, at, &c.name, c.ty, None)));
     }
     for table in all() {
         let own = table.columns.iter().enumerate();

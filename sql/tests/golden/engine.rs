@@ -54,6 +54,11 @@ pub struct MapEngine(Arc<Mutex<Map>>);
 
 impl MapEngine {
     pub fn new() -> MapEngine {
+        MapEngine::with_pages(3)
+    }
+
+    /// With so many rows in one reply at most.
+    pub fn with_pages(page_rows: usize) -> MapEngine {
         MapEngine(Arc::new(Mutex::new(Map {
             versions: BTreeMap::new(),
             now_ns: 1_767_225_600_000_000_000,
@@ -65,7 +70,7 @@ impl MapEngine {
             locks: Vec::new(),
             hangs: 0,
             splits: Vec::new(),
-            page_rows: 3,
+            page_rows,
             earliest: Timestamp::ZERO,
             log: Vec::new(),
         })))

@@ -2,27 +2,46 @@
 //!
 //! A script is a list of blocks: an input, a line `----`, the output, an empty line. The input is SQL,
 //! or a command of the test: see `Script::run`. `UPDATE_GOLDENFILES=1 cargo test -p sql` writes the
-//! outputs anew; read the difference.
+//! outputs anew; read the difference. Scripts under `select_datafusion` need the feature of that name,
+//! those under `without_datafusion` need it off, the others must not care.
 
 mod added;
+#[cfg(feature = "datafusion")]
+mod differential;
 mod engine;
 mod foreign;
 mod index;
 mod properties;
 mod stack;
+#[cfg(feature = "datafusion")]
+mod tpch;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+#[cfg(not(feature = "datafusion"))]
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use engine::{Fault, MapEngine};
 use sql::types::Datum;
 use sql::{ColumnInfo, Completion, Database, Notice, Session, SessionState, Sink, SqlError, value};
 
+/// Runs a future. DataFusion's operators may start tasks, which need a runtime.
+#[cfg(feature = "datafusion")]
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
 /// Runs a future that never waits: the engine is a map.
+#[cfg(not(feature = "datafusion"))]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut context) {
@@ -294,6 +313,8 @@ fn scripts(folder: &Path, found: &mut Vec<PathBuf>) {
 fn golden_scripts() {
     let mut paths = Vec::new();
     scripts(Path::new("testscripts"), &mut paths);
+    let other = if cfg!(feature = "datafusion") { "without_datafusion" } else { "select_datafusion" };
+    paths.retain(|path| !path.starts_with(Path::new("testscripts").join(other)));
     paths.sort();
     assert!(!paths.is_empty(), "no scripts");
     let mut failed = Vec::new();

@@ -7,6 +7,7 @@ mod faults;
 mod nemesis;
 mod overload;
 mod power;
+mod queries;
 mod resources;
 mod snapshots;
 mod sql;

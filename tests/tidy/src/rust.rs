@@ -1,7 +1,7 @@
 //! Rules for `.rs` files.
 
 use crate::lexer::{Line, has_word, lines};
-use crate::tables::{LINES_MAX, LONG_FILES, MAY_SLEEP, PURE, PURE_MUST_NOT_SAY, WIRE_FILES};
+use crate::tables::{DATAFUSION_FOLDER, LINES_MAX, LONG_FILES, MAY_SLEEP, PURE, PURE_MUST_NOT_SAY, WIRE_FILES};
 use crate::{File, Violation};
 
 /// All rules of this module.
@@ -13,6 +13,7 @@ pub fn check(file: &File, found: &mut Vec<Violation>) {
     sleeps(file, &lines, found);
     purity(file, &lines, found);
     wire(file, &lines, found);
+    datafusion(file, &lines, found);
 }
 
 /// A module says what it is for, before anything else.
@@ -109,6 +110,16 @@ fn wire(file: &File, lines: &[Line], found: &mut Vec<Violation>) {
     }
 }
 
+/// DataFusion is known in one folder, so that it can be left out, and replaced.
+fn datafusion(file: &File, lines: &[Line], found: &mut Vec<Violation>) {
+    if file.path.starts_with(DATAFUSION_FOLDER) {
+        return;
+    }
+    for (number, _) in (1..).zip(lines).filter(|(_, line)| has_word(&line.code, "datafusion::")) {
+        found.push(file.violation(number, format!("DataFusion outside {DATAFUSION_FOLDER}: keep it there")));
+    }
+}
+
 /// Whether all of the file is a test: below a `tests` folder, or a test module of its own.
 fn is_test_file(path: &str) -> bool {
     path.split('/').any(|part| part == "tests" || part == "tests.rs" || part == "golden" || part == "golden.rs")
@@ -183,6 +194,13 @@ mod tests {
             assert_eq!(found("server/src/a.rs", &bad), []);
         }
         assert_breaks("txn/src/a.rs", "//! A.\nuse std::{fmt, fs};", 2, "std::fs", "//! A.\nuse std::{fmt, ops};");
+    }
+
+    #[test]
+    fn datafusion_stays_in_its_folder() {
+        let bad = "//! A.\nuse datafusion::arrow;";
+        assert_breaks("sql/src/session.rs", bad, 2, "DataFusion outside", "//! datafusion::x\nuse sql::x;");
+        assert_eq!(found("sql/src/select/scan.rs", bad), []);
     }
 
     #[test]

@@ -67,3 +67,6 @@ pub const MAY_SLEEP: &[(&str, &str)] =
 /// Where the server may mention wire types: one file converts, the front-ends serve them.
 pub const WIRE_FILES: &[&str] =
     &["server/src/wire.rs", "server/src/wire/", "server/src/frontend.rs", "server/src/frontend/"];
+
+/// The one folder that may mention DataFusion.
+pub const DATAFUSION_FOLDER: &str = "sql/src/select/";
