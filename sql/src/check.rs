@@ -19,6 +19,32 @@ use crate::types::Datum;
 /// Rows of a page.
 const PAGE_ROWS: u64 = 500;
 
+/// The values that these keys had at a time, in their order.
+pub(crate) async fn points<E: Engine>(
+    engine: &E,
+    at: Timestamp,
+    keys: &[Key],
+) -> Result<Vec<Option<txn::Value>>, Failure> {
+    let mut values = Vec::with_capacity(keys.len());
+    // A reply that is full leaves the last ones out: they are asked for again.
+    while values.len() < keys.len() {
+        let before = values.len();
+        let left = &keys[values.len()..];
+        let op = |key: &Key| ReadOp { span: Span::point(key.clone()), reverse: false, limit: 0 };
+        let (_, results) = engine.snapshot(ReadBound::At(at), left.iter().map(op).collect()).await?;
+        for result in results {
+            if result.rows.is_empty() && result.resume.is_some() {
+                break;
+            }
+            values.push(result.rows.into_iter().next().map(|row| row.value));
+        }
+        if values.len() == before {
+            return Err(SqlError::new("XX000", "a read made no progress").into());
+        }
+    }
+    Ok(values)
+}
+
 /// A comparison under way.
 pub(crate) struct Comparison<'a> {
     at: Timestamp,
@@ -101,28 +127,6 @@ impl<'a> Comparison<'a> {
         Ok((rows, rest.filter(|rest| !rest.is_empty())))
     }
 
-    /// The values of these keys, in their order.
-    async fn points<E: Engine>(&self, engine: &E, keys: &[Key]) -> Result<Vec<Option<txn::Value>>, Failure> {
-        let mut values = Vec::with_capacity(keys.len());
-        // A reply that is full leaves the last ones out: they are asked for again.
-        while values.len() < keys.len() {
-            let before = values.len();
-            let left = &keys[values.len()..];
-            let op = |key: &Key| ReadOp { span: Span::point(key.clone()), reverse: false, limit: 0 };
-            let (_, results) = engine.snapshot(ReadBound::At(self.at), left.iter().map(op).collect()).await?;
-            for result in results {
-                if result.rows.is_empty() && result.resume.is_some() {
-                    break;
-                }
-                values.push(result.rows.into_iter().next().map(|row| row.value));
-            }
-            if values.len() == before {
-                return Err(SqlError::new("XX000", "a read made no progress").into());
-            }
-        }
-        Ok(values)
-    }
-
     async fn compare_rows<E: Engine>(&mut self, engine: &E, page: Vec<txn::Row>) -> Result<(), Failure> {
         let mut expected: Vec<(Vec<Datum>, Entry)> = Vec::with_capacity(page.len());
         for stored in page {
@@ -131,7 +135,7 @@ impl<'a> Comparison<'a> {
             expected.extend(self.known.entry(&row)?.map(|entry| (row, entry)));
         }
         let keys: Vec<Key> = expected.iter().map(|(_, entry)| entry.key.clone()).collect();
-        let found = self.points(engine, &keys).await?;
+        let found = points(engine, self.at, &keys).await?;
         for ((row, entry), value) in expected.into_iter().zip(found) {
             if value.as_ref() != Some(&entry.value) {
                 self.missing += 1;
@@ -147,7 +151,7 @@ impl<'a> Comparison<'a> {
             self.entries += 1;
             keys.push(self.known.layout.row_key(self.table, &entry.key, &entry.value)?);
         }
-        let rows = self.points(engine, &keys).await?;
+        let rows = points(engine, self.at, &keys).await?;
         for ((entry, key), value) in page.into_iter().zip(keys).zip(rows) {
             let due = match value {
                 None => None,

@@ -7,6 +7,7 @@ mod dependents;
 pub(crate) mod foreign;
 mod generated;
 pub(crate) mod index;
+mod parents;
 mod rename;
 pub(crate) mod retype;
 pub(crate) mod sequence;

@@ -93,7 +93,8 @@ pub(crate) fn create_table(table: &Table, catalog: &Catalog) -> Rows {
     lines.extend(index::checks(table));
     lines.extend(foreign::constraints(table, catalog));
     let mut statement = format!("CREATE TABLE {} (\n{}\n)", quoted(&table.name), lines.join(",\n"));
-    for more in index::statements(table).chain(index::not_valid(table)).chain(index::comments(table)) {
+    let not_valid = index::not_valid(table).chain(foreign::not_valid(table, catalog));
+    for more in index::statements(table).chain(not_valid).chain(index::comments(table)) {
         statement.push_str(";\n");
         statement.push_str(&more);
     }

@@ -34,11 +34,43 @@
 //! same transaction. A gateway that does not know yet may write rows that refer to nothing into a table that is gone.
 //! The same holds of DROP TABLE .. CASCADE of the parent: who still checks finds the rows of a dropped table.
 //!
+//! # The steps of ALTER TABLE .. ADD FOREIGN KEY
+//!
+//! Both tables are in use, so the constraint is kept before it holds, as a CHECK is (`constraint.rs`, `ddl/steps.rs`):
+//!
+//! ```text
+//!           one transaction                      wait_until, a look             one transaction
+//!   absent ------------------> child: validating ---------------> child: public
+//!                              parent: referenced by it           (a row refers to nothing: absent again)
+//! ```
+//!
+//! 1. One transaction writes both descriptors. From then on whoever knows it keeps it, on both sides.
+//! 2. While some go by the catalog before, a row may come to refer to nothing: old A deletes a parent without a look, new B
+//!    has just inserted a child of it. Neither is wrong, since nobody was promised anything yet.
+//! 3. After the wait nobody goes by the catalog before. A job reads all rows of the child, and the keys that they refer
+//!    to, at one timestamp that is later (`jobs/validate.rs`). If each is there then, each is there for ever:
+//!    what commits at later timestamps was planned by a catalog that has the constraint, on whichever side
+//!    it writes, and the two sides meet on the parent's key. If one is not, both descriptors go back, and the statement fails.
+//! 4. Validating and public are kept by the same looks and locks, so those who are one step apart agree. They
+//!    differ in what an action does: as long as the constraint may be taken back, CASCADE and its like write nothing, but
+//!    refuse as NO ACTION does. Else rows would be gone because of a constraint that there never was.
+//!
+//! NOT VALID ends after the first step: that statement waits out the lease like any other. VALIDATE CONSTRAINT looks at
+//! the rows from there; its job holds both tables, and actions go on as before.
+//!
+//! For 3. a transaction that was planned without the constraint must end with its catalog's lease. It would not if its
+//! table looked the same to a later catalog (`session/touched.rs`): the child never does, because it has the
+//! constraint. The parent may be referred to by this child already, by another key, about which an UPDATE of other columns
+//! does not ask. So the parent's `numbers` are raised with each key that comes, and its descriptor is never again what it was.
+//!
+//! Both tables are in the job's steps until its end, and nothing else changes or drops either of them (55006).
+//!
 //! # Indexes
 //!
 //! The referenced columns are those of the parent's primary key or of a public, whole unique index. The referencing
 //! ones are the first of some whole index of the child, or of its primary key: CREATE TABLE adds an index if there
-//! is none. DROP INDEX refuses to take the last such index away.
+//! is none. ALTER TABLE does so by a job of its own, before anything else. It is public then, and those who are a
+//! step behind write all its entries. DROP INDEX refuses to take the last such index away.
 //!
 //! Columns are named by their ids and tables by theirs, so that neither a new name nor a column that goes
 //! changes what a constraint says.
@@ -47,7 +79,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Catalog, IndexState, Table};
+use super::{Catalog, CheckState, IndexState, Table};
 use crate::SqlError;
 
 /// What happens to rows that refer to a key that goes.
@@ -98,6 +130,36 @@ pub struct ForeignKey {
     pub on_delete: Action,
     /// When its key changes.
     pub on_update: Action,
+    /// Whether all rows are known to keep it; whoever writes keeps it in any case.
+    #[serde(default = "public", skip_serializing_if = "is_public")]
+    pub state: CheckState,
+}
+
+/// For serde: what is not said.
+fn public() -> CheckState {
+    CheckState::Public
+}
+
+/// The same.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_public(state: &CheckState) -> bool {
+    *state == CheckState::Public
+}
+
+impl ForeignKey {
+    /// What happens when a row that is referred to is deleted, and when its key changes. Nothing is written because
+    /// of a constraint that may yet be taken back.
+    pub fn actions(&self) -> (Action, Action) {
+        let kept = |action: Action| {
+            if self.state == CheckState::Validating && action.writes() { Action::NoAction } else { action }
+        };
+        (kept(self.on_delete), kept(self.on_update))
+    }
+
+    /// Whether it says the same, whatever each of them is called, and however far it is.
+    pub(crate) fn is_same(&self, other: &ForeignKey) -> bool {
+        ForeignKey { name: other.name.clone(), state: other.state, ..self.clone() } == *other
+    }
 }
 
 /// What a table has to do with foreign keys.

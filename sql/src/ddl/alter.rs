@@ -11,8 +11,9 @@ use sqlparser::ast::{self, AlterColumnOperation as Of, AlterTableOperation as Op
 use txn::{Key, Mutation};
 
 use super::constraint::{check, exists};
-use super::foreign::may_alter;
-use super::index::{finish, names};
+use super::foreign::{added, may_alter};
+use super::index::{Described, finish, names, plain};
+use super::parents::{self, Parents, more, sides};
 use super::retype::retype;
 use super::steps::{Steps, columns_of, steps};
 use super::table::name_keys;
@@ -77,8 +78,8 @@ fn add(table: &mut Table, def: &ast::ColumnDef, context: &EvalContext<'_>) -> Re
             .hint(format!("Add the column first, and then ADD UNIQUE ({}).", parse::names::quoted(&name))));
     }
     if def.options.iter().any(|option| matches!(option.option, ast::ColumnOption::ForeignKey(_))) {
-        return Err(SqlError::unsupported("REFERENCES of a column that is added")
-            .hint("Foreign keys are made by CREATE TABLE."));
+        return Err(SqlError::unsupported("REFERENCES of a column that is added beside other actions")
+            .hint("Give each an ALTER TABLE of its own."));
     }
     add_column(table, def)?;
     let at = table.columns.len() - 1;
@@ -235,9 +236,6 @@ fn rename_constraint(table: &mut Table, old: &str, new: String) -> Result<(), Sq
         let message = format!("constraint \"{old}\" for table \"{}\" does not exist", table.name);
         return Err(SqlError::new("42704", message));
     }
-    if table.foreign.keys.iter().any(|key| key.name == old) {
-        return Err(SqlError::unsupported("renaming a foreign key"));
-    }
     if table.has_constraint(&new) {
         return Err(exists(table, &new));
     }
@@ -247,6 +245,7 @@ fn rename_constraint(table: &mut Table, old: &str, new: String) -> Result<(), Sq
     table.indexes.iter_mut().filter(|index| index.constraint && index.name == old).for_each(|index| {
         index.name.clone_from(&new);
     });
+    table.foreign.keys.iter_mut().filter(|key| key.name == old).for_each(|key| key.name.clone_from(&new));
     Ok(())
 }
 
@@ -264,6 +263,7 @@ fn is_rename(op: &Op) -> bool {
 fn apply(
     before: &Table,
     operations: &[Op],
+    parents: &Parents,
     context: &EvalContext<'_>,
     notices: &mut Vec<Notice>,
 ) -> Result<Table, SqlError> {
@@ -310,9 +310,19 @@ fn apply(
                 }
                 table.checks.push(made);
             }
+            Op::AddConstraint { constraint: ast::TableConstraint::ForeignKey(of), not_valid } => {
+                let key = added(before, &table, of, parents, *not_valid)?;
+                table.foreign.keys.push(key);
+            }
             Op::AddConstraint { constraint, .. } => return Err(unsupported_constraint(&table, constraint)),
             Op::ValidateConstraint { name } => {
                 let name = ident(name);
+                if let Some(key) = table.foreign.keys.iter_mut().find(|key| key.name == name) {
+                    if key.state == CheckState::NotValid {
+                        key.state = CheckState::Validating;
+                    }
+                    continue;
+                }
                 let is_other = table.check(&name).is_none() && table.has_constraint(&name);
                 if is_other {
                     let message = format!(
@@ -334,8 +344,7 @@ fn apply(
                             .detail("A table's primary key is the order of its rows."));
                     }
                     None if table.foreign.keys.iter().any(|key| key.name == name) => {
-                        return Err(SqlError::unsupported("dropping a foreign key beside other actions")
-                            .hint("Give each an ALTER TABLE of its own."));
+                        table.foreign.keys.retain(|key| key.name != name);
                     }
                     None if table.has_constraint(&name) => {
                         return Err(SqlError::unsupported("dropping a UNIQUE constraint beside other actions")
@@ -383,13 +392,65 @@ fn unsupported_constraint(table: &Table, constraint: &ast::TableConstraint) -> S
             let message = format!("multiple primary keys for table \"{}\" are not allowed", table.name);
             SqlError::new("42P16", message)
         }
-        ast::TableConstraint::ForeignKey(_) => {
-            SqlError::unsupported("ALTER TABLE .. ADD FOREIGN KEY").hint("Foreign keys are made by CREATE TABLE.")
-        }
         ast::TableConstraint::Unique(_) => SqlError::unsupported("adding a UNIQUE constraint beside other actions")
             .hint("Give each an ALTER TABLE of its own."),
         _ => SqlError::unsupported("a constraint of this ALTER TABLE"),
     }
+}
+
+/// The columns of new foreign keys by which no rows would be found, each with the key's name.
+fn lacking(before: &Table, after: &Table) -> Result<Vec<(Vec<usize>, String)>, SqlError> {
+    let mut found: Vec<(Vec<usize>, String)> = Vec::new();
+    for key in more(after, before) {
+        let columns = after.columns_by_id(&key.columns)?;
+        if after.child_way(&columns, None).is_none() && !found.iter().any(|(known, _)| *known == columns) {
+            found.push((columns, key.name.clone()));
+        }
+    }
+    Ok(found)
+}
+
+/// The indexes that must be there before a statement can begin, each with the foreign key that wants it. What is wrong
+/// with the statement is found before any of them is made.
+pub(crate) fn indexes_first<E: Engine>(
+    engine: &E,
+    catalog: &Catalog,
+    before: &Table,
+    operations: &[Op],
+) -> Result<Vec<(Described, String)>, SqlError> {
+    let adds = |op: &Op| matches!(op, Op::AddConstraint { constraint: ast::TableConstraint::ForeignKey(_), .. });
+    if !operations.iter().any(adds) {
+        return Ok(Vec::new());
+    }
+    before.refuse_in_steps()?;
+    let parents = parents::known(catalog, before, operations)?;
+    parents.values().try_for_each(Table::refuse_in_steps)?;
+    let context = EvalContext { params: &[], now: engine.now().latest, random: engine };
+    let after = apply(before, operations, &parents, &context, &mut Vec::new())?;
+    may_alter(before, &after)?;
+    let described = lacking(before, &after)?.into_iter().map(|(columns, key)| {
+        let names: Vec<&str> = columns.iter().map(|at| after.columns[*at].name.as_str()).collect();
+        (plain(&before.name, &names), key)
+    });
+    Ok(described.collect())
+}
+
+/// Finds out whether a column can be added, and then the foreign keys of it. None: it is there, and IF NOT EXISTS was said.
+pub(crate) fn may_refer<E: Engine>(
+    engine: &E,
+    catalog: &Catalog,
+    before: &Table,
+    column: &[Op],
+    keys: &[Op],
+) -> Result<Option<()>, SqlError> {
+    before.refuse_in_steps()?;
+    let context = EvalContext { params: &[], now: engine.now().latest, random: engine };
+    let with = apply(before, column, &Parents::new(), &context, &mut Vec::new())?;
+    may_alter(before, &with)?;
+    if with == *before {
+        return Ok(None);
+    }
+    indexes_first(engine, catalog, &with, keys).map(|_| Some(()))
 }
 
 /// The names that a table gets for itself and its indexes, and did not have before.
@@ -434,8 +495,12 @@ pub(crate) async fn begin<E: Engine>(
             let bytes = rows.get(2).and_then(Option::as_ref).ok_or_else(|| catalog::undefined_table(name))?;
             let before = Table::from_bytes(bytes)?;
             before.refuse_in_steps()?;
-            let after = apply(&before, &alter.operations, &context, &mut notices)?;
+            let parents = parents::locked(&mut txn, catalog, &before, &alter.operations).await?;
+            let after = apply(&before, &alter.operations, &parents, &context, &mut notices)?;
             may_alter(&before, &after)?;
+            if !lacking(&before, &after)?.is_empty() {
+                return Err(Failure::Sql(parents::changed()));
+            }
             if after == before {
                 return Ok(None);
             }
@@ -450,7 +515,10 @@ pub(crate) async fn begin<E: Engine>(
             }
             let cascade = alter.operations.iter().any(cascades);
             let views = dependents::follow(&mut txn, &before, &after, cascade, &mut notices).await?;
-            let Steps { mut forth, mut back, validate, one_way } = steps(&before, after);
+            let id = stored_number(rows.get(1))?.unwrap_or(u64::from(catalog::FIRST_TABLE_ID));
+            let steps = steps(&before, after);
+            let sides = sides(&before, &steps, &parents, id)?;
+            let Steps { mut forth, mut back, validate, keys, one_way } = steps;
             if one_way {
                 let message = "DROP COLUMN beside a constraint that existing rows may be against is not supported";
                 return Err(Failure::Sql(
@@ -459,7 +527,6 @@ pub(crate) async fn begin<E: Engine>(
                         .hint("Give each an ALTER TABLE of its own."),
                 ));
             }
-            let id = stored_number(rows.get(1))?.unwrap_or(u64::from(catalog::FIRST_TABLE_ID));
             let version = stored_number(rows.first())?.unwrap_or(0);
             let mut all = vec![set(catalog::version_key(), (version + 1).to_string())];
             let count = forth.len();
@@ -468,6 +535,7 @@ pub(crate) async fn begin<E: Engine>(
             back[..ways].iter_mut().for_each(|table| table.changing = id);
             let first = forth.remove(0);
             all.extend(writes(&before, &first));
+            all.extend(sides.first.iter().map(|parent| set(catalog::table_key(&parent.name), parent.to_bytes())));
             all.extend(views);
             // What only a column that goes drew from goes with it.
             let gone = |owner: &catalog::sequence::Owner| {
@@ -481,7 +549,10 @@ pub(crate) async fn begin<E: Engine>(
                 let mut new = Job::new(db, id, JobKind::AlterTable, &first, None, &statement, txn.id());
                 new.steps = forth.into_iter().map(|table| vec![table]).collect();
                 new.back = back.into_iter().map(|table| vec![table]).collect();
-                new.checks = validate;
+                (new.checks, new.keys) = (validate, keys);
+                new.others = sides.first.iter().map(|parent| (parent.name.clone(), parent.id)).collect();
+                new.steps.last_mut().expect("there is one").extend(sides.last);
+                new.back.last_mut().into_iter().for_each(|tables| tables.extend(sides.undone.iter().cloned()));
                 all.push(set(catalog::id_key(), (id + 1).to_string()));
                 all.push(set(catalog::job_key(id), new.to_bytes()));
                 all.extend(Job::forgotten(catalog));

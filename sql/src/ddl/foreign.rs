@@ -1,20 +1,17 @@
-//! FOREIGN KEY and REFERENCES in CREATE TABLE: what they describe, and what they do to both tables' descriptors.
+//! FOREIGN KEY and REFERENCES: what they describe, and what they do to both tables' descriptors in CREATE TABLE.
 //!
 //! Why the new table is not usable at once, and what has to wait for what: see `catalog/foreign.rs`.
 
-use std::collections::BTreeMap;
+use sqlparser::ast::{self, AlterTableOperation as Op};
 
-use sqlparser::ast;
-
-use super::index::{INDEXES_MAX, auto_name, finish};
-use super::{ATTEMPTS_MAX, check_name, lock, set, stored_number};
+use super::check_name;
+use super::index::{INDEXES_MAX, auto_name};
+use super::parents::{Parents, find};
 use crate::SqlError;
-use crate::catalog::{self, Action, Catalog, ForeignKey, Index, IndexColumn, IndexState, Table, undefined_table};
-use crate::engine::{CommitInfo, Engine, Transaction};
+use crate::catalog::{Action, Catalog, CheckState, ForeignKey, Index, IndexColumn, IndexState, Table, undefined_table};
 use crate::expr::Expr;
 use crate::parse::{ident, object_name};
 use crate::plan::generated::computed;
-use crate::short::Failure;
 use crate::types::DataType;
 
 /// A foreign key as a statement describes it.
@@ -94,6 +91,24 @@ pub(crate) fn described(create: &ast::CreateTable) -> Result<Vec<Wanted>, SqlErr
     Ok(all)
 }
 
+/// What ADD COLUMN .. REFERENCES is done as: the column without it, and its foreign keys. None if there is none.
+pub(crate) fn apart(op: &Op) -> Option<(Op, Vec<Op>)> {
+    let mut column = op.clone();
+    let Op::AddColumn { column_def, .. } = &mut column else { return None };
+    let (referring, others): (Vec<_>, Vec<_>) = std::mem::take(&mut column_def.options)
+        .into_iter()
+        .partition(|option| matches!(option.option, ast::ColumnOption::ForeignKey(_)));
+    column_def.options = others;
+    let keys = referring.into_iter().filter_map(|option| {
+        let ast::ColumnOption::ForeignKey(mut key) = option.option else { return None };
+        key.name = option.name.or(key.name);
+        key.columns = vec![column_def.name.clone()];
+        Some(Op::AddConstraint { constraint: ast::TableConstraint::ForeignKey(key), not_valid: false })
+    });
+    let keys: Vec<Op> = keys.collect();
+    (!keys.is_empty()).then_some((column, keys))
+}
+
 /// The columns of these names; 42703, 42830.
 fn columns(table: &Table, names: &[String], parent: bool) -> Result<Vec<usize>, SqlError> {
     let mut columns = Vec::with_capacity(names.len());
@@ -124,7 +139,7 @@ fn comparable(a: DataType, b: DataType) -> bool {
 pub(super) fn attach(
     table: &mut Table,
     wanted: &[Wanted],
-    parents: &mut BTreeMap<String, Table>,
+    parents: &mut Parents,
     catalog: &Catalog,
 ) -> Result<Vec<String>, SqlError> {
     let mut said = Vec::new();
@@ -151,10 +166,8 @@ pub(super) fn attach(
     Ok(said)
 }
 
-fn resolve(table: &Table, wanted: &Wanted, parents: &BTreeMap<String, Table>) -> Result<ForeignKey, SqlError> {
-    let parent = if wanted.parent == table.name { Some(table) } else { parents.get(&wanted.parent) };
-    let parent = parent.filter(|parent| !parent.foreign.making || parent.id == table.id);
-    let parent = parent.ok_or_else(|| undefined_table(&wanted.parent))?;
+fn resolve(table: &Table, wanted: &Wanted, parents: &Parents) -> Result<ForeignKey, SqlError> {
+    let parent = find(table, &wanted.parent, parents)?;
     let own = columns(table, &wanted.columns, false)?;
     let theirs = if wanted.parent_columns.is_empty() {
         if parent.has_hidden_key() {
@@ -217,7 +230,25 @@ fn resolve(table: &Table, wanted: &Wanted, parents: &BTreeMap<String, Table>) ->
         parent_columns: ids(parent, &theirs),
         on_delete: wanted.on_delete,
         on_update: wanted.on_update,
+        state: CheckState::Public,
     })
+}
+
+/// The key that ALTER TABLE .. ADD FOREIGN KEY wants of a table, which was another one `before` the statement.
+pub(super) fn added(
+    before: &Table,
+    table: &Table,
+    of: &ast::ForeignKeyConstraint,
+    parents: &Parents,
+    not_valid: bool,
+) -> Result<ForeignKey, SqlError> {
+    let mut key = resolve(table, &wanted(of, None)?, parents)?;
+    if key.columns.iter().any(|id| before.column_by_id(*id).is_none()) {
+        return Err(SqlError::unsupported("a foreign key of a column that is added beside it")
+            .hint("Give each an ALTER TABLE of its own."));
+    }
+    key.state = if not_valid { CheckState::NotValid } else { CheckState::Validating };
+    Ok(key)
 }
 
 /// The index by which the rows of a new table are found that refer to a key; its id is 0.
@@ -260,7 +291,8 @@ pub(super) fn may_alter(before: &Table, after: &Table) -> Result<(), SqlError> {
     for column in before.columns.iter().filter(|column| after.column_by_id(column.id).is_none()) {
         let (name, table) = (&column.name, &before.name);
         if before.foreign.keys.iter().any(|key| key.columns.contains(&column.id)) {
-            return Err(SqlError::unsupported(format!("dropping column \"{name}\", which is of a foreign key,")));
+            return Err(SqlError::unsupported(format!("dropping column \"{name}\", which is of a foreign key,"))
+                .hint("DROP CONSTRAINT first."));
         }
         for (at, expr) in computed(before)? {
             let user = &before.columns[at];
@@ -278,58 +310,6 @@ pub(super) fn may_alter(before: &Table, after: &Table) -> Result<(), SqlError> {
         "42703" => SqlError::unsupported("renaming a column that a generated column is computed from"),
         _ => err,
     })
-}
-
-/// ALTER TABLE .. DROP CONSTRAINT of a foreign key. Nothing has to wait for it: for a while some keep it, and some do not.
-pub(crate) async fn drop_key<E: Engine>(
-    engine: &E,
-    catalog: &Catalog,
-    table: &str,
-    name: &str,
-) -> Result<CommitInfo, SqlError> {
-    let mut priority = None;
-    for attempt in 1..=ATTEMPTS_MAX {
-        let mut txn = engine.begin(priority);
-        priority = Some(txn.priority());
-        let work = async {
-            let rows = lock(&mut txn, vec![catalog::version_key(), catalog::table_key(table)]).await?;
-            let version = stored_number(rows.first())?.unwrap_or(0);
-            let bytes = rows.get(1).and_then(Option::as_ref).ok_or_else(|| undefined_table(table))?;
-            let mut child = Table::from_bytes(bytes)?;
-            child.refuse_in_steps()?;
-            let Some(at) = child.foreign.keys.iter().position(|key| key.name == name) else { return Ok(None) };
-            let parent = child.foreign.keys.remove(at).parent;
-            let mut writes = vec![set(catalog::version_key(), (version + 1).to_string())];
-            if parent != child.id && child.foreign.keys.iter().all(|key| key.parent != parent) {
-                let changed = || SqlError::new("40001", "could not serialize access: the schema has changed");
-                let known = catalog.any_table_by_id(parent).ok_or_else(changed)?;
-                let rows = lock(&mut txn, vec![catalog::table_key(&known.name)]).await?;
-                let bytes = rows.first().and_then(Option::as_ref).ok_or_else(changed)?;
-                let mut stored = Table::from_bytes(bytes)?;
-                if stored.id != parent {
-                    return Err(changed().into());
-                }
-                if stored.is_in_steps() {
-                    return Err(stored.in_steps().into());
-                }
-                stored.foreign.referenced_by.retain(|id| *id != child.id);
-                writes.push(set(catalog::table_key(&stored.name), stored.to_bytes()));
-            }
-            writes.push(set(catalog::table_key(&child.name), child.to_bytes()));
-            txn.write(writes)?;
-            Ok::<_, Failure>(Some(()))
-        };
-        let result = work.await;
-        match finish::<E, _>(txn, result, attempt).await? {
-            None => {}
-            Some(Some(((), info))) => return Ok(info),
-            Some(None) => {
-                let message = format!("constraint \"{name}\" of relation \"{table}\" does not exist");
-                return Err(SqlError::new("42704", message));
-            }
-        }
-    }
-    unreachable!("the last attempt returns")
 }
 
 /// Whether a table, an index or a sequence has this name.

@@ -185,6 +185,21 @@ pub(crate) fn describe_unique(
     })
 }
 
+/// A plain index on columns, in their order.
+pub(super) fn plain(table: &str, columns: &[&str]) -> Described {
+    Described {
+        table: table.to_string(),
+        if_not_exists: false,
+        concurrently: false,
+        name: None,
+        unique: false,
+        constraint: false,
+        columns: columns.iter().map(|column| (column.to_string(), false, false)).collect(),
+        storing: Vec::new(),
+        predicate: None,
+    }
+}
+
 /// The index of a UNIQUE in CREATE TABLE: the table is new and empty, so it is public at once.
 pub(super) fn constraint(table: &mut Table, unique: &ast::UniqueConstraint, own: Option<&str>) -> Result<(), SqlError> {
     let described = describe_unique(&table.name, unique, own)?;

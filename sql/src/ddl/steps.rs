@@ -36,6 +36,9 @@
 //! at, at one timestamp. Old and A: a row against it may be written by the old one; the look comes later. A check that
 //! goes: an old gateway refuses for a moment what a new one takes, which was right before.
 //!
+//! *A foreign key* is as a check that needs two tables: kept by the writers of both in A, then looked at. One that goes
+//! is kept until the end, so that the way back finds it kept. See `catalog/foreign.rs`.
+//!
 //! *NOT NULL* is a check in A (kept) and a property of the column at the end (relied on, see `plan/access.rs`). On its way
 //! out it is relied on no more in A, and still kept: nobody meets a NULL where it believes that there is none.
 //!
@@ -57,6 +60,7 @@
 
 use std::collections::BTreeSet;
 
+use super::parents::more;
 use crate::catalog::{Check, CheckKind, CheckState, Column, Table};
 use crate::expr::Expr;
 use crate::plan::check::bind_check;
@@ -70,6 +74,8 @@ pub(crate) struct Steps {
     pub(crate) back: Vec<Table>,
     /// The ids of the checks that all rows must be looked at for, before the last step.
     pub(crate) validate: Vec<u32>,
+    /// The names of the foreign keys that they must be looked at for.
+    pub(crate) keys: Vec<String>,
     /// There is no way back, though there should be: rows that were inserted without a column that goes lack it.
     pub(crate) one_way: bool,
 }
@@ -100,6 +106,21 @@ pub(crate) fn steps(before: &Table, mut after: Table) -> Steps {
     let new_ids: BTreeSet<u32> = new.iter().map(|column| column.id).collect();
     let gone: Vec<Column> =
         before.columns.iter().filter(|column| after.column_by_id(column.id).is_none()).cloned().collect();
+
+    // Foreign keys on the way: those that come, and are kept from A on; and behind them those that go, kept to the end.
+    let mut foreign = after.foreign.clone();
+    let mut keys = Vec::new();
+    for (key, wanted) in foreign.keys.iter_mut().zip(&mut after.foreign.keys) {
+        if key.state == CheckState::Validating {
+            keys.push(key.name.clone());
+            wanted.state = CheckState::Public;
+            // It is not taken back, whatever the rows are: what it does it goes on doing.
+            if before.foreign.keys.iter().any(|known| known.state == CheckState::NotValid && known.is_same(key)) {
+                key.state = CheckState::NotValid;
+            }
+        }
+    }
+    foreign.keys.extend(more(before, &after).cloned());
 
     // Checks on the way: those of A, those that come with the new columns, and those that must be looked at.
     let (mut on_the_way, mut with_new, mut validate) = (Vec::new(), Vec::new(), Vec::new());
@@ -142,7 +163,7 @@ pub(crate) fn steps(before: &Table, mut after: Table) -> Steps {
     // Those who still see a column that goes, and believe that it has no NULL, are right until it is hidden.
     let sure = gone.iter().filter(|column| column.not_null);
     let still: Vec<Check> = sure.map(|column| not_null(&mut after, column, CheckState::Leaving)).collect();
-    let settled = new.is_empty() && gone.is_empty() && validate.is_empty();
+    let settled = new.is_empty() && gone.is_empty() && validate.is_empty() && keys.is_empty();
     if settled && on_the_way.iter().all(|check| check.state != CheckState::Leaving) {
         return Steps { forth: vec![after], ..Steps::default() };
     }
@@ -157,7 +178,12 @@ pub(crate) fn steps(before: &Table, mut after: Table) -> Steps {
     };
     let kept = |column: &Column| after.column_by_id(column.id).map(|at| cautious(&after.columns[at]));
     let leaving = |column: &Column| Column { not_null: false, ..column.clone() };
-    let mut a = Table { hidden: new.iter().map(cautious).collect(), checks: on_the_way.clone(), ..after.clone() };
+    let mut a = Table {
+        hidden: new.iter().map(cautious).collect(),
+        checks: on_the_way.clone(),
+        foreign: foreign.clone(),
+        ..after.clone()
+    };
     if !gone.is_empty() {
         // The one that goes is still where it was; a new one of its name comes only when it is hidden.
         a = widened(a, before);
@@ -171,12 +197,14 @@ pub(crate) fn steps(before: &Table, mut after: Table) -> Steps {
         b.columns = after.columns.iter().map(cautious).collect();
         b.hidden = gone.iter().map(leaving).collect();
         b.checks = on_the_way.into_iter().chain(with_new).collect();
+        b.foreign = foreign;
         // What only comes, and need not be looked at, has come.
         if b != after {
             forth.push(b);
         }
     }
-    let back = match (validate.is_empty(), new.len() + gone.len()) {
+    let looks = !validate.is_empty() || !keys.is_empty();
+    let back = match (!looks, new.len() + gone.len()) {
         (true, _) => Vec::new(),
         (false, 0) => vec![Table { numbers: after.numbers, ..before.clone() }],
         (false, _) => {
@@ -184,12 +212,13 @@ pub(crate) fn steps(before: &Table, mut after: Table) -> Steps {
             let was = |id: u32| before.checks.iter().find(|known| known.id == id).cloned();
             let undone = |check: Check| if validate.contains(&check.id) { was(check.id) } else { Some(check) };
             near.checks = near.checks.into_iter().filter_map(undone).collect();
+            near.foreign.keys.retain(|key| key.state != CheckState::Validating);
             vec![near, Table { numbers: after.numbers, ..before.clone() }]
         }
     };
     forth.push(after);
-    let one_way = !gone.is_empty() && !validate.is_empty();
-    Steps { forth, back, validate, one_way }
+    let one_way = !gone.is_empty() && looks;
+    Steps { forth, back, validate, keys, one_way }
 }
 
 /// With all the columns of both, so that [`Table::with_columns`] finds those that it is asked for.

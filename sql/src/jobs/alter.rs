@@ -35,13 +35,13 @@ pub(super) async fn work<E: Engine>(
     for ((_, id), result) in job.tables().zip(&results) {
         tables.extend(table_of(id, result.rows.first().map(|row| &row.value))?);
     }
-    let Some(first) = tables.first() else {
+    if tables.is_empty() {
         let message = format!("relation \"{}\" does not exist", job.table);
         job.error = Some(JobError::of(&SqlError::new("42P01", message).detail("It was dropped meanwhile.")));
         job.status = JobStatus::Failed;
         txn.write(vec![set(catalog::job_key(job.id), job.to_bytes())])?;
         return Ok((Step::Did(job), true));
-    };
+    }
     if job.cancel && job.status == JobStatus::Running && job.is_undoable() {
         job.fail(&SqlError::new("57014", "canceling statement due to user request"));
     }
@@ -57,8 +57,8 @@ pub(super) async fn work<E: Engine>(
         return Ok((Step::Wait(wait), false));
     }
     let running = job.status == JobStatus::Running;
-    if running && job.steps.len() == 1 && !job.checks.is_empty() && !job.validated {
-        return Ok((Step::Look(Box::new(first.clone()), job), false));
+    if running && job.steps.len() == 1 && job.looks() && !job.validated {
+        return Ok((Step::Look(tables, job), false));
     }
     let left = if running { &mut job.steps } else { &mut job.back };
     let next = if left.is_empty() { Vec::new() } else { left.remove(0) };

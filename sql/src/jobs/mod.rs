@@ -31,7 +31,7 @@
 //! 4. The backfill goes through the table in the order of its keys, some rows at a time ([`backfill`]).
 //! 5. A unique index is then compared with its table at one timestamp before it is used ([`crate::check`]).
 //! 6. ALTER TABLE and TRUNCATE go the same way with other steps (`ddl/steps.rs`): each is a whole descriptor, and all rows
-//!    are looked at ([`validate`]) where a check wants it.
+//!    are looked at ([`validate`]) where a check or a foreign key wants it.
 //! 7. A job that has ended stays for a while, to be seen by `SHOW JOBS`.
 
 mod alter;
@@ -132,7 +132,7 @@ impl JobError {
 
     /// For the client.
     pub fn to_sql(&self) -> SqlError {
-        let known = ["23505", "23514", "23502", "22003", "22012", "57014", "42P01", "54000"];
+        let known = ["23503", "23505", "23514", "23502", "22003", "22012", "57014", "42P01", "54000"];
         let sqlstate = known.into_iter().find(|known| *known == self.sqlstate).unwrap_or("XX000");
         SqlError { detail: self.detail.clone(), ..SqlError::new(sqlstate, self.message.clone()) }
     }
@@ -192,9 +192,12 @@ pub struct Job {
     /// The same steps back; none of what cannot be undone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub back: Vec<Vec<Table>>,
-    /// The checks for which all rows are looked at before the last step.
+    /// The checks for which all rows of the first table are looked at before the last step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<u32>,
+    /// The foreign keys for which they are looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
     /// At which timestamp they are looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_at: Option<i64>,
@@ -241,6 +244,7 @@ impl Job {
             steps: Vec::new(),
             back: Vec::new(),
             checks: Vec::new(),
+            keys: Vec::new(),
             read_at: None,
             others: Vec::new(),
         }
@@ -260,13 +264,18 @@ impl Job {
         }
     }
 
+    /// Whether all rows are looked at before its last step.
+    pub(crate) fn looks(&self) -> bool {
+        !self.checks.is_empty() || !self.keys.is_empty()
+    }
+
     /// Of a change of whole descriptors that is under way: what it does next.
     pub(crate) fn state(&self) -> Option<&'static str> {
         match self.kind {
             JobKind::Truncate if !self.has_ended() => Some("closed"),
             JobKind::AlterTable if self.status == JobStatus::RollingBack => Some("undoing"),
             JobKind::AlterTable if !self.has_ended() => {
-                Some(if self.steps.len() == 1 && !self.checks.is_empty() { "validating" } else { "in steps" })
+                Some(if self.steps.len() == 1 && self.looks() { "validating" } else { "in steps" })
             }
             _ => None,
         }

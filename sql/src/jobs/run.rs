@@ -38,8 +38,8 @@ pub(crate) async fn run<E: Engine>(
         if let Ok(Step::Validate(table, index)) = &step {
             step = validate(db, id, owner, table, index).await;
         }
-        if let Ok(Step::Look(table, job)) = &step {
-            step = validate::look(db, id, owner, table, job).await;
+        if let Ok(Step::Look(tables, job)) = &step {
+            step = validate::look(db, id, owner, tables, job).await;
         }
         match step {
             Ok(Step::Did(job)) => {

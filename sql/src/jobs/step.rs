@@ -22,8 +22,8 @@ pub(super) enum Step {
     Wait(Timestamp),
     /// The index is to be compared with its table.
     Validate(Box<Table>, Box<Index>),
-    /// All rows of the table are to be looked at.
-    Look(Box<Table>, Box<Job>),
+    /// All rows of the first table are to be looked at; the others are those that they refer to.
+    Look(Vec<Table>, Box<Job>),
     /// The rows cannot be what the index wants them to be: it was said so in the row.
     Ended(Box<Job>),
     /// Somebody else does it.

@@ -47,11 +47,11 @@ fn truncate(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {
     if !restart {
         cursor.eat_all(&["CONTINUE", "IDENTITY"]);
     }
-    // No table refers to another one.
-    if !cursor.eat("CASCADE") {
+    let cascade = cursor.eat("CASCADE");
+    if !cascade {
         cursor.eat("RESTRICT");
     }
-    Ok(Statement::Truncate { names, restart })
+    Ok(Statement::Truncate { names, restart, cascade })
 }
 
 fn comment(cursor: &mut Cursor<'_>) -> Result<Statement, SqlError> {

@@ -106,6 +106,8 @@ pub enum Statement {
         names: Vec<String>,
         /// RESTART IDENTITY.
         restart: bool,
+        /// CASCADE: the tables that refer to them, too.
+        cascade: bool,
     },
     /// COMMENT ON.
     Comment {

@@ -197,12 +197,15 @@ pub fn graph(table: &Arc<Table>, catalog: &Catalog, writes: Writes<'_>) -> Resul
             table: Arc::clone(&table),
         };
         for key in table.foreign.keys.iter().filter(|_| own) {
-            node.parents.push(outgoing(&table, key, catalog)?);
+            let gone = || SqlError::new("XX001", format!("the table that \"{}\" refers to is gone", key.name));
+            let parent = catalog.any_table_by_id(key.parent).ok_or_else(gone)?;
+            node.parents.push(outgoing(&table, key, parent)?);
         }
         if theirs {
             for (child, key) in catalog.referring(&table) {
                 node.children.push(incoming(&table, child, key)?);
-                if key.on_delete.writes() || key.on_update.writes() {
+                let (on_delete, on_update) = key.actions();
+                if on_delete.writes() || on_update.writes() {
                     todo.push((Arc::clone(child), true, true));
                 }
             }
@@ -212,9 +215,8 @@ pub fn graph(table: &Arc<Table>, catalog: &Catalog, writes: Writes<'_>) -> Resul
     Ok(Some(Arc::new(graph)))
 }
 
-fn outgoing(table: &Table, key: &ForeignKey, catalog: &Catalog) -> Result<Outgoing, SqlError> {
-    let gone = || SqlError::new("XX001", format!("the table that \"{}\" refers to is gone", key.name));
-    let parent = catalog.any_table_by_id(key.parent).ok_or_else(gone)?;
+/// A constraint of a table, of which this is the one that it refers to.
+pub(crate) fn outgoing(table: &Table, key: &ForeignKey, parent: &Arc<Table>) -> Result<Outgoing, SqlError> {
     let columns = parent.columns_by_id(&key.parent_columns)?;
     let lookup = Lookup::new(parent, &columns, parent.parent_way(&columns, None))?;
     let columns = table.columns_by_id(&key.columns)?;
@@ -226,14 +228,14 @@ fn incoming(table: &Table, child: &Arc<Table>, key: &ForeignKey) -> Result<Incom
     let own = Lookup::new(table, &columns, table.parent_way(&columns, None))?;
     let child_columns = child.columns_by_id(&key.columns)?;
     let lookup = Lookup::new(child, &child_columns, child.child_way(&child_columns, None))?;
+    let (on_delete, on_update) = key.actions();
     let mut defaults = Vec::new();
-    if key.on_delete == Action::SetDefault || key.on_update == Action::SetDefault {
+    if on_delete == Action::SetDefault || on_update == Action::SetDefault {
         let mut params = Params::default();
         for column in &child_columns {
             defaults.push(default_value(child, *column, &mut params)?);
         }
     }
     let (name, child) = (key.name.clone(), Arc::clone(child));
-    let (on_delete, on_update) = (key.on_delete, key.on_update);
     Ok(Incoming { name, columns, own, child, child_columns, lookup, on_delete, on_update, defaults })
 }

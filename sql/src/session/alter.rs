@@ -5,7 +5,10 @@
 //!
 //! UNIQUE constraints are indexes, which have jobs of their own: ADD UNIQUE, and DROP CONSTRAINT of one, are each an ALTER
 //! TABLE of its own. DROP COLUMN .. CASCADE of a column that has indexes first drops these, one after the other, and then
-//! the column: if it is cut off in between, some of the indexes are gone, and the column is not.
+//! the column: if it is cut off in between, some of the indexes are gone, and the column is not. ADD FOREIGN KEY first makes
+//! the index that the constraint needs, and drops it again if the constraint does not come: cut off in between, it stays. ADD COLUMN
+//! .. REFERENCES adds the column, and then the constraint to it, or drops the column again: cut off in between, it
+//! stays without the constraint.
 
 use std::sync::Arc;
 
@@ -62,19 +65,66 @@ impl<E: Engine> Session<E> {
             sink.notice(Notice::info("00000", format!("{}, skipping", missing.message)));
             return Ok(tag("ALTER TABLE"));
         };
-        if let [Op::DropConstraint { name: constraint, .. }] = operations.as_slice()
-            && table.foreign.keys.iter().any(|key| key.name == ident(constraint))
+        if let [op] = operations.as_slice()
+            && let Some((column, keys)) = foreign::apart(op)
         {
-            let info = foreign::drop_key(self.db.engine(), &catalog, &name, &ident(constraint)).await?;
-            self.committed(&info);
-            self.everywhere().await;
-            return Ok(Completion { commit: Some(info), ..tag("ALTER TABLE") });
+            return self.add_referring(&catalog, &table, statement, (column, keys), sink).await;
         }
-        if let Some(begun) = self.unique(&catalog, &table, statement).await? {
+        self.alter_existing(&catalog, &table, statement, sink).await
+    }
+
+    /// ADD COLUMN .. REFERENCES: the column, and then its foreign keys.
+    async fn add_referring<S: Sink>(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        statement: &ast::AlterTable,
+        (column, keys): (Op, Vec<Op>),
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let with = |operations: Vec<Op>| ast::AlterTable { operations, ..statement.clone() };
+        let column = vec![column];
+        let there = alter::may_refer(self.db.engine(), catalog, table, &column, &keys)?.is_none();
+        let back = match &column[0] {
+            Op::AddColumn { column_def, .. } => Op::DropColumn {
+                has_column_keyword: true,
+                column_names: vec![column_def.name.clone()],
+                if_exists: true,
+                drop_behavior: Some(ast::DropBehavior::Cascade),
+            },
+            other => unreachable!("{other} adds no column"),
+        };
+        let done = self.alter_existing(catalog, table, &with(column), sink).await?;
+        if there {
+            return Ok(done);
+        }
+        let changed = || SqlError::new("40001", "could not serialize access: the schema has changed");
+        let catalog = self.db.load_strong().await?;
+        let table = catalog.table_by_id(table.id).cloned().ok_or_else(changed)?;
+        let result = self.alter_existing(&catalog, &table, &with(keys), sink).await;
+        if result.is_err()
+            && let Ok(catalog) = self.db.load_strong().await
+            && let Some(table) = catalog.table_by_id(table.id).cloned()
+        {
+            // Unless they are still under way: then the table is in steps, and keeps it.
+            let _ = self.alter_existing(&catalog, &table, &with(vec![back]), sink).await;
+        }
+        result
+    }
+
+    async fn alter_existing<S: Sink>(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        table: &Arc<Table>,
+        statement: &ast::AlterTable,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let (name, operations) = (&table.name, &statement.operations);
+        if let Some(begun) = self.unique(catalog, table, statement).await? {
             return self.run_job("ALTER TABLE", begun, sink).await;
         }
-        let mut catalog = catalog;
-        for index in cascades(&table, operations) {
+        let mut catalog = Arc::clone(catalog);
+        for index in cascades(table, operations) {
             table.refuse_in_steps()?;
             let what = match table.index(&index).is_some_and(|index| index.constraint) {
                 true => format!("constraint {index} on table {name}"),
@@ -85,7 +135,44 @@ impl<E: Engine> Session<E> {
             self.run_job("ALTER TABLE", begun, sink).await?;
             catalog = self.db.load_strong().await?;
         }
-        let (altered, notices) = alter::begin(&self.db, &catalog, &name, statement).await?;
+        let mut made = Vec::new();
+        for (described, key) in alter::indexes_first(self.db.engine(), &catalog, table, operations)? {
+            let begun = index::create(&self.db, &catalog, &described, &statement.to_string()).await?;
+            if let Begun::Job(job, _) = &begun {
+                sink.notice(Notice::info(
+                    "00000",
+                    format!(
+                        "ALTER TABLE will create implicit index \"{}\" for foreign key constraint \"{key}\"",
+                        job.index
+                    ),
+                ));
+                made.push(job.index.clone());
+            }
+            self.run_job("ALTER TABLE", begun, sink).await?;
+            catalog = self.db.load_strong().await?;
+        }
+        let result = self.alter_once(&catalog, name, statement, sink).await;
+        if result.is_err() {
+            // Nothing is left of a statement that failed. If it is still under way, or has happened, its index stays.
+            for index in &made {
+                let Ok(catalog) = self.db.load_strong().await else { break };
+                if let Ok(begun) = index::drop(&self.db, &catalog, index, true, false, &statement.to_string()).await {
+                    let _ = self.run_job("ALTER TABLE", begun, sink).await;
+                }
+            }
+        }
+        result
+    }
+
+    /// What is left once the indexes are as it wants them.
+    async fn alter_once<S: Sink>(
+        &mut self,
+        catalog: &Catalog,
+        name: &str,
+        statement: &ast::AlterTable,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
+        let (altered, notices) = alter::begin(&self.db, catalog, name, statement).await?;
         notices.into_iter().for_each(|notice| sink.notice(notice));
         let done = match altered {
             Altered::Nothing => return Ok(tag("ALTER TABLE")),
@@ -133,12 +220,18 @@ impl<E: Engine> Session<E> {
         self.db.engine().sleep_until_after(answered.plus_ns(CATALOG_LEASE_NS)).await;
     }
 
-    pub(super) async fn truncate<S: Sink>(&mut self, names: &[String], sink: &mut S) -> Result<Completion, SqlError> {
+    pub(super) async fn truncate<S: Sink>(
+        &mut self,
+        names: &[String],
+        cascade: bool,
+        sink: &mut S,
+    ) -> Result<Completion, SqlError> {
         self.outside_block("TRUNCATE TABLE")?;
         let catalog = self.db.load_strong().await?;
         let list: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-        let text = format!("TRUNCATE TABLE {}", list.join(", "));
-        let (job, info) = truncate::begin(&self.db, &catalog, names, &text).await?;
+        let text = format!("TRUNCATE TABLE {}{}", list.join(", "), if cascade { " CASCADE" } else { "" });
+        let (job, info, said) = truncate::begin(&self.db, &catalog, (names, cascade), &text).await?;
+        said.into_iter().for_each(|said| sink.notice(Notice::info("00000", said)));
         self.run_job("TRUNCATE TABLE", Begun::Job(job, info), sink).await
     }
 

@@ -95,7 +95,7 @@ impl<E: Engine> Session<E> {
             Statement::DropIndex { if_exists, names } => self.drop_index(names, *if_exists, sink).await?,
             Statement::AlterTable(alter) => self.alter_table(alter, sink).await?,
             // A table with anything that would restart is refused.
-            Statement::Truncate { names, restart: _ } => self.truncate(names, sink).await?,
+            Statement::Truncate { names, restart: _, cascade } => self.truncate(names, *cascade, sink).await?,
             Statement::Comment { on, text } => self.comment(on, text.as_deref(), sink).await?,
             Statement::SplitIndex { index, rows } => self.split_index(index, rows).await?,
             Statement::CancelJob(id) => self.cancel_job(*id).await?,
@@ -189,7 +189,8 @@ impl<E: Engine> Session<E> {
         let mut waited_ns = 0;
         loop {
             let (planned, valid_until) = self.plan_once(cached).await?;
-            let Some(table) = planned.tables.iter().find(|table| table.closed) else {
+            let closed = planned.tables.iter().chain(planned.plan.also()).find(|table| table.closed).cloned();
+            let Some(table) = closed else {
                 return Ok((planned, valid_until));
             };
             if self.read_time(&cached.statement)?.is_some() {

@@ -32,7 +32,7 @@ use crate::SqlError;
 use crate::catalog::{Action, Table};
 use crate::engine::Engine;
 use crate::expr::{EvalContext, eval};
-use crate::plan::foreign::{Graph, Incoming, Lookup, Node};
+use crate::plan::foreign::{Graph, Incoming, Lookup, Node, Outgoing};
 use crate::plan::generated::compute;
 use crate::row;
 use crate::types::Datum;
@@ -51,7 +51,7 @@ pub(super) struct Changed {
 }
 
 /// These columns of a row; none if one of them is NULL: such a row refers to nothing, and nothing to it.
-fn pick(row: &[Datum], columns: &[usize]) -> Option<Vec<Datum>> {
+pub(crate) fn pick(row: &[Datum], columns: &[usize]) -> Option<Vec<Datum>> {
     let values: Vec<Datum> = columns.iter().map(|column| row[*column].clone()).collect();
     values.iter().all(|value| !value.is_null()).then_some(values)
 }
@@ -65,8 +65,7 @@ fn names(table: &Table, columns: &[usize]) -> String {
 }
 
 /// 23503: a row refers to one that is not there.
-fn not_present(node: &Node, number: usize, values: &[Datum]) -> SqlError {
-    let (table, key) = (&node.table, &node.parents[number]);
+pub(crate) fn not_present(table: &Table, key: &Outgoing, values: &[Datum]) -> SqlError {
     let message =
         format!("insert or update on table \"{}\" violates foreign key constraint \"{}\"", table.name, key.name);
     let (names, values) = (names(table, &key.columns), shown(values.iter()));
@@ -260,7 +259,7 @@ impl Left {
             let there = present(&node.parents[number].lookup, &values, reader).await?;
             for ((place, values), _) in rows.iter().zip(there).filter(|(_, there)| !there) {
                 if first.as_ref().is_none_or(|(known, _)| place < known) {
-                    first = Some((*place, not_present(node, number, values)));
+                    first = Some((*place, not_present(&node.table, &node.parents[number], values)));
                 }
             }
         }

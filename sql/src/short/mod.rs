@@ -1,7 +1,7 @@
 //! Running plans: reads and writes of one transaction or snapshot, row by row.
 
 mod check;
-mod foreign;
+pub(crate) mod foreign;
 pub(crate) mod index;
 mod insert;
 mod modify;

@@ -1,32 +1,43 @@
 //! How SHOW writes foreign keys, and the columns whose values do not come from the client.
 
 use super::quoted;
-use crate::catalog::{Action, Catalog, Column, Generated, Index, Table};
+use crate::catalog::{Action, Catalog, CheckState, Column, ForeignKey, Generated, Index, Table};
 use crate::ddl::index::auto_name;
 use crate::types::DataType;
 
 /// The lines of CREATE TABLE for foreign keys.
 pub(super) fn constraints<'a>(table: &'a Table, catalog: &'a Catalog) -> impl Iterator<Item = String> + 'a {
-    table.foreign.keys.iter().filter_map(move |key| {
-        let parent = if key.parent == table.id { table } else { catalog.any_table_by_id(key.parent)? };
-        let names = |table: &Table, ids: &[u32]| {
-            let names: Vec<String> = table.names_by_id(ids).into_iter().map(quoted).collect();
-            names.join(", ")
-        };
-        let mut line = format!(
-            "  CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
-            quoted(&key.name),
-            names(table, &key.columns),
-            quoted(&parent.name),
-            names(parent, &key.parent_columns)
-        );
-        for (when, action) in [("UPDATE", key.on_update), ("DELETE", key.on_delete)] {
-            if action != Action::NoAction {
-                line.push_str(&format!(" ON {when} {}", action.name()));
-            }
-        }
-        Some(line)
+    let whole = table.foreign.keys.iter().filter(|key| key.state != CheckState::NotValid);
+    whole.filter_map(|key| Some(format!("  {}", clause(table, key, catalog)?)))
+}
+
+/// The statements after it, for those that hold for new rows only.
+pub(super) fn not_valid<'a>(table: &'a Table, catalog: &'a Catalog) -> impl Iterator<Item = String> + 'a {
+    let those = table.foreign.keys.iter().filter(|key| key.state == CheckState::NotValid);
+    those.filter_map(|key| {
+        Some(format!("ALTER TABLE {} ADD {} NOT VALID", quoted(&table.name), clause(table, key, catalog)?))
     })
+}
+
+fn clause(table: &Table, key: &ForeignKey, catalog: &Catalog) -> Option<String> {
+    let parent = if key.parent == table.id { table } else { catalog.any_table_by_id(key.parent)? };
+    let names = |table: &Table, ids: &[u32]| {
+        let names: Vec<String> = table.names_by_id(ids).into_iter().map(quoted).collect();
+        names.join(", ")
+    };
+    let mut line = format!(
+        "CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
+        quoted(&key.name),
+        names(table, &key.columns),
+        quoted(&parent.name),
+        names(parent, &key.parent_columns)
+    );
+    for (when, action) in [("UPDATE", key.on_update), ("DELETE", key.on_delete)] {
+        if action != Action::NoAction {
+            line.push_str(&format!(" ON {when} {}", action.name()));
+        }
+    }
+    Some(line)
 }
 
 /// Whether an index is one that CREATE TABLE makes by itself, for a foreign key.

@@ -5,6 +5,7 @@
 //! outputs anew; read the difference. Scripts under `select_datafusion` need the feature of that name,
 //! those under `without_datafusion` need it off, the others must not care.
 
+mod added;
 #[cfg(feature = "datafusion")]
 mod differential;
 mod engine;
