@@ -44,7 +44,7 @@ def generate(scale, folder):
         tool = venv / "bin" / "tpchgen-cli"
     out = folder / "data"
     out.mkdir()
-    run([tool, "-s", str(scale), "--format", "csv", "--output-dir", out])
+    run([tool, "csv", "-s", str(scale), "--output-dir", out])
     return out
 
 
