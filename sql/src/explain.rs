@@ -130,7 +130,13 @@ fn select(plan: &SelectPlan, tree: &mut Tree) {
             tree.set("Filter", show(having, &grouped_names));
         }
         let keys: Vec<String> = grouping.keys.iter().map(|key| show(key, &names)).collect();
-        let text = if keys.is_empty() { "Aggregate".into() } else { format!("Group  by: {}", keys.join(", ")) };
+        let text = if grouping.first {
+            "Aggregate  of the first row".into()
+        } else if keys.is_empty() {
+            "Aggregate".into()
+        } else {
+            format!("Group  by: {}", keys.join(", "))
+        };
         tree.add(text, "Aggregate");
         tree.set("Strategy", if keys.is_empty() { "Plain" } else { "Hashed" });
         if !keys.is_empty() {

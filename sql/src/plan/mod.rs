@@ -95,6 +95,8 @@ pub struct Grouping {
     pub aggregates: Vec<Aggregate>,
     /// Over the grouped row.
     pub having: Option<Expr>,
+    /// The first row says it all: min or max of the column in whose order the scan reads.
+    pub first: bool,
 }
 
 /// One ORDER BY item.

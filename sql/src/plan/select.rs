@@ -6,13 +6,13 @@ use std::sync::Arc;
 use sqlparser::ast;
 use txn::{LockMode, LockPolicy};
 
-use super::index::{self, Wishes};
+use super::index::{self, Chosen, Wishes};
 use super::{
     Grouping, Plan, SelectPlan, SortKey, condition, index_hint, projection, single_table, table_scope, values,
 };
 use crate::SqlError;
 use crate::catalog::{Catalog, Table};
-use crate::expr::aggregate::{self, Aggregate};
+use crate::expr::aggregate::{self, Aggregate, AggregateKind};
 use crate::expr::{Binder, Expr, Params, Scope};
 use crate::parse::ident;
 use crate::sink::ColumnInfo;
@@ -90,12 +90,12 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
     }
 
     let grouped = !keys.is_empty() || having.is_some() || !aggregates.is_empty();
-    let grouping = if grouped {
+    let mut grouping = if grouped {
         let name = |index: usize| format!("{}.{}", scope.columns[index].table, scope.columns[index].name);
         for expr in project.iter_mut().chain(having.iter_mut()) {
             aggregate::rewrite(expr, &keys, &name)?;
         }
-        Some(Grouping { keys, aggregates, having })
+        Some(Grouping { keys, aggregates, having, first: false })
     } else {
         None
     };
@@ -126,8 +126,18 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
             hint = Some(format!("{}_pkey", table.name));
         }
         let wishes = Wishes { hint: hint.as_deref(), needed, order: order.as_deref(), limited: limit.is_some() };
-        let chosen = index::choose(table, parts, &wishes)?;
-        if chosen.ordered {
+        let first = match &grouping {
+            Some(grouping) => first(table, grouping, &parts, &wishes)?,
+            None => None,
+        };
+        let chosen = match first {
+            Some(first) => {
+                grouping.iter_mut().for_each(|grouping| grouping.first = true);
+                first
+            }
+            None => index::choose(table, parts, &wishes)?,
+        };
+        if chosen.ordered && grouping.is_none() {
             sort.clear();
         }
         scan = Some(chosen.scan);
@@ -137,6 +147,46 @@ pub(super) fn plan(query: &ast::Query, catalog: &Catalog, params: &mut Params) -
     let plan =
         SelectPlan { scan, values, filter, grouping, project, visible, distinct, sort, limit, offset, lock, policy };
     Ok((Plan::Select(Box::new(plan)), columns, table))
+}
+
+/// The column of which all aggregates are the min, or all the max, with the order in which that comes first.
+fn extreme(grouping: &Grouping) -> Option<(usize, SortKey)> {
+    let [first, others @ ..] = grouping.aggregates.as_slice() else { return None };
+    let desc = match first.kind {
+        AggregateKind::Min => false,
+        AggregateKind::Max => true,
+        _ => return None,
+    };
+    let alike = |other: &Aggregate| other.kind == first.kind && other.arg == first.arg && other.filter.is_none();
+    match &first.arg {
+        Expr::Column(column) if grouping.keys.is_empty() && first.filter.is_none() && others.iter().all(alike) => {
+            Some((*column, SortKey { column: 0, desc, nulls_first: desc }))
+        }
+        _ => None,
+    }
+}
+
+/// A scan whose first row says all of the aggregates, if there is one.
+fn first(
+    table: &Arc<Table>,
+    grouping: &Grouping,
+    parts: &[Expr],
+    wishes: &Wishes<'_>,
+) -> Result<Option<Chosen>, SqlError> {
+    let Some((column, key)) = extreme(grouping) else { return Ok(None) };
+    let mut parts = parts.to_vec();
+    // A NULL is neither least nor greatest.
+    let not_null = Expr::IsNull(Box::new(Expr::Column(column))).negated();
+    if table.key_position(column).is_none() {
+        parts.push(not_null.clone());
+    }
+    let order = [(column, key)];
+    let wishes = Wishes { needed: wishes.needed.clone(), order: Some(&order), limited: true, ..*wishes };
+    let chosen = index::choose(table, parts, &wishes)?;
+    // If many rows were read beside their entries until one passes, reading all rows would be better.
+    let joins = chosen.scan.index.as_ref().is_some_and(|index| !index.covering);
+    let only_not_null = chosen.scan.filter.as_ref().is_none_or(|filter| *filter == not_null);
+    Ok(Some(chosen).filter(|chosen| chosen.ordered && (!joins || only_not_null)))
 }
 
 /// The columns that a SELECT needs beside those of its WHERE.

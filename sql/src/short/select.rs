@@ -268,7 +268,10 @@ pub(super) async fn run<E: Engine, S: Sink>(
         }
         Some(scan) => {
             let streams = plan.grouping.is_none() && plan.sort.is_empty();
+            let first = plan.grouping.as_ref().is_some_and(|grouping| grouping.first);
             let pages = match left {
+                _ if first && scan.filter.is_none() => Pages::Exactly(1),
+                _ if first => Pages::Growing,
                 Some(left) if streams && scan.filter.is_none() && !plan.distinct => {
                     Pages::Exactly(if left == 0 { 0 } else { left.saturating_add(skip) })
                 }
@@ -290,8 +293,11 @@ pub(super) async fn run<E: Engine, S: Sink>(
                 let rows: Vec<Vec<Datum>> = found.into_iter().map(|found| found.row).collect();
                 match &plan.grouping {
                     Some(grouping) => {
-                        for row in &rows {
+                        for row in rows.iter().take(if first { 1 } else { usize::MAX }) {
                             groups.add(grouping, row, context)?;
+                        }
+                        if first && !rows.is_empty() {
+                            break;
                         }
                     }
                     None => pipeline.take(rows).await?,
