@@ -102,12 +102,18 @@ impl SystemTable {
 
 /// The rows of some system tables, as they were when a query began.
 #[derive(Clone, Debug, Default)]
-pub struct SystemRows(Arc<Vec<(&'static SystemTable, Vec<Vec<Datum>>)>>);
+pub struct SystemRows(Arc<Vec<Given>>);
+
+#[derive(Debug)]
+struct Given {
+    table: &'static SystemTable,
+    rows: Vec<Vec<Datum>>,
+}
 
 impl SystemRows {
     /// Those of one of them.
     pub fn of(&self, table: &SystemTable) -> Option<&[Vec<Datum>]> {
-        self.0.iter().find(|(known, _)| std::ptr::eq(*known, table)).map(|(_, rows)| rows.as_slice())
+        self.0.iter().find(|given| std::ptr::eq(given.table, table)).map(|given| given.rows.as_slice())
     }
 }
 
@@ -116,7 +122,7 @@ impl<E: Engine> Database<E> {
     pub async fn rows_of(&self, tables: &[&'static SystemTable], settings: &Settings) -> Result<SystemRows, SqlError> {
         let mut all = Vec::with_capacity(tables.len());
         for table in tables {
-            all.push((*table, self.system_rows(table, settings).await?));
+            all.push(Given { table, rows: self.system_rows(table, settings).await? });
         }
         Ok(SystemRows(Arc::new(all)))
     }

@@ -1,14 +1,17 @@
 //! SQL text, and rows and descriptors as stored.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ::sql::catalog::{Catalog, Column, KeyColumn, Table};
 use ::sql::parse::{self as parser, Statement, TimeExpr};
 use ::sql::types::{DataType, Datum, Element};
-use ::sql::{plan as planner, row as rows, value};
+use ::sql::{Queries, plan as planner, row as rows, value};
 
 use crate::split;
+
+/// What all queries share: it takes longer to make than to plan one.
+static QUERIES: LazyLock<Queries> = LazyLock::new(Queries::default);
 
 /// The types of the key, in its order.
 pub fn key_types() -> Vec<DataType> {
@@ -79,7 +82,7 @@ fn plan_one(statement: &Statement, catalog: &Catalog) {
         Statement::Explain { statement, .. } => plan_one(statement, catalog),
         // The planner is given nothing else.
         Statement::Select { .. } | Statement::Insert { .. } | Statement::Update(_) | Statement::Delete(_) => {
-            let _ = planner::plan(statement, catalog);
+            let _ = planner::plan(statement, catalog, &QUERIES);
         }
         _ => {}
     }

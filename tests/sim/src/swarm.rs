@@ -204,8 +204,8 @@ impl Swarm {
         }
         // A stream of its own, so that the rest of a seed is the same with SQL and without.
         let sql_rng = &mut stream(seed, 0, Purpose::Swarm, 1);
-        let about_indexes = matches!(canary, Some(Canary::Broken(Guarantee::IndexDeletes | Guarantee::SchemaSteps)));
-        if (sql_rng.random_range(0..2) == 0 && canary.is_none()) || about_indexes {
+        let about_schema = matches!(canary, Some(Canary::Broken(Guarantee::IndexDeletes | Guarantee::SchemaSteps)));
+        if (sql_rng.random_range(0..2) == 0 && canary.is_none()) || about_schema {
             swarm.draw_sql(sql_rng);
         }
         // Again a stream of its own: schemas, and what they rest on.
@@ -213,7 +213,7 @@ impl Swarm {
         if schema_rng.random_range(0..3) == 0 && !calm && canary.is_none() {
             swarm.deadline_max_ns = log_uniform(schema_rng, 10 * MS, 4 * swarm.lease_ns);
         }
-        if swarm.sql_clients > 0 && (schema_rng.random_range(0..2) == 0 || about_indexes) {
+        if swarm.sql_clients > 0 && (schema_rng.random_range(0..2) == 0 || about_schema) {
             swarm.draw_schema(schema_rng);
         }
         swarm.draw_ranges(rng);

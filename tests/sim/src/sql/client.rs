@@ -245,10 +245,10 @@ impl SqlClient {
         let SqlAnswer { mut returned, error, open, failed } = answer;
         if let Some(err) = &error {
             shared.counters.hit(counter(err.sqlstate));
-            let expected = ["40001", "40003", "57P03", "72000", "23505", "42P01", "25P02", "57014", "55P03"];
-            let about_indexes = matches!(&self.state, State::Running(statement) if statement.is_about_indexes());
-            let of_indexes = ["42P07", "42704", "55006"].contains(&err.sqlstate) && about_indexes;
-            if about_indexes && err.sqlstate == "23505" {
+            let expected = ["40001", "40003", "57P03", "72000", "23503", "23505", "42P01", "25P02", "57014", "55P03"];
+            let about_schema = matches!(&self.state, State::Running(statement) if statement.is_about_schema());
+            let of_indexes = ["42P07", "42704", "42710", "55006"].contains(&err.sqlstate) && about_schema;
+            if about_schema && err.sqlstate == "23505" {
                 shared.counters.hit("sql: index not unique");
             }
             if !expected.contains(&err.sqlstate) && !of_indexes {
@@ -282,7 +282,7 @@ impl SqlClient {
                 let done = self.attempt().done.last_mut().expect("written down as it was called");
                 (done.at, done.result) = (now, Some(result.clone()));
                 if let Ok(returned) = &result {
-                    self.look_at_indexes(&statement, returned, shared);
+                    self.look_at_schema(&statement, returned, shared);
                 }
                 match result {
                     Ok(returned) if alone => {
@@ -364,13 +364,18 @@ impl SqlClient {
     }
 
     /// What is to be known of a statement about indexes: an index equals its table.
-    fn look_at_indexes(&mut self, statement: &Statement, returned: &Returned, shared: &mut Shared) {
+    fn look_at_schema(&mut self, statement: &Statement, returned: &Returned, shared: &mut Shared) {
         match statement {
             Statement::CreateIndex { number, .. } => {
                 shared.counters.hit("sql: index made");
                 shared.sql.indexes.push(*number);
             }
             Statement::DropIndex(_) => shared.counters.hit("sql: index dropped"),
+            Statement::AddForeign(number) => {
+                shared.counters.hit("sql: foreign key added");
+                shared.sql.foreign = Some(*number);
+            }
+            Statement::DropForeign(_) => shared.counters.hit("sql: foreign key dropped"),
             Statement::CheckIndexes => {
                 for row in &returned.rows {
                     let [_, Datum::Text(name), _, _, Datum::Int(missing), Datum::Int(extra), problem] = &row[..] else {
@@ -454,6 +459,7 @@ fn counter(sqlstate: &str) -> &'static str {
         "40003" => "sql: outcome not known (40003)",
         "57P03" => "sql: not available (57P03)",
         "72000" => "sql: snapshot too old (72000)",
+        "23503" => "sql: foreign key violated (23503)",
         "23505" => "sql: duplicate key (23505)",
         "42P01" => "sql: no such table (42P01)",
         "57014" => "sql: statement timeout (57014)",

@@ -211,7 +211,7 @@ pub fn check_beyond(
                 }
             }
         }
-        for (done, returned, at) in attempt.reads().filter(|(done, ..)| !done.statement.is_about_indexes()) {
+        for (done, returned, at) in attempt.reads().filter(|(done, ..)| !done.statement.is_about_schema()) {
             match bound(attempt, done, at, epsilon_ns) {
                 Err(_) if lies.touch_sql(attempt) => lost.hit("beyond the promise: a read of another age than asked"),
                 fits => fits?,
@@ -223,6 +223,7 @@ pub fn check_beyond(
     let mut model = Model::default();
     let mut presence = Presence::new();
     let mut writes: Vec<Write> = Vec::new();
+    let keys = foreign_keys(attempts);
     for (at, _, entry) in entries {
         match entry {
             Entry::Commit(attempt) => {
@@ -236,6 +237,13 @@ pub fn check_beyond(
                     writes.push(Write { at, table, key, attempt });
                 }
                 invariants(&mut model, attempt)?;
+                let surely = keys.iter().any(|(from, to)| *from <= at && at < *to);
+                if lies.is_empty()
+                    && surely
+                    && let Some(key) = model.orphan()
+                {
+                    return Err(format!("I11: sql: child {key:?} has no parent: {}", attempt.describe()));
+                }
             }
             Entry::Read(attempt, done, returned) => {
                 let ghosts = dropped.get(&done.statement.table()).is_some_and(|at| attempt.invoked < *at);
@@ -257,6 +265,20 @@ pub fn check_beyond(
     }
     errors(attempts, &presence, epsilon_ns, reach_ns)?;
     nothing_of_what_failed(attempts)
+}
+
+/// From when to when a foreign key was surely there: its making was answered, and nobody had asked to drop it.
+fn foreign_keys(attempts: &[Attempt]) -> Vec<(Timestamp, Timestamp)> {
+    let all = || attempts.iter().flat_map(|attempt| &attempt.done);
+    let dropped = |number: u64| {
+        let drops = all().filter(|done| done.statement == Statement::DropForeign(number));
+        drops.map(|done| truth(done.invoked)).min().unwrap_or(Timestamp::MAX)
+    };
+    let added = all().filter_map(|done| match (&done.statement, &done.result) {
+        (Statement::AddForeign(number), Some(Ok(_))) => Some((truth(done.at), dropped(*number))),
+        _ => None,
+    });
+    added.collect()
 }
 
 /// When each table was made first.
@@ -377,7 +399,7 @@ fn compare(expected: &Expected, returned: &Returned) -> Result<(), String> {
 fn replay(model: &mut Model, attempt: &Attempt, dropped: &BTreeMap<Table, i64>) -> Result<(), String> {
     model.begin();
     for (index, done) in attempt.done.iter().enumerate() {
-        if done.statement.is_about_indexes() {
+        if done.statement.is_about_schema() {
             continue;
         }
         let ghosts = dropped.get(&done.statement.table()).is_some_and(|at| attempt.commit_invoked < *at);
@@ -475,6 +497,12 @@ fn errors(attempts: &[Attempt], presence: &Presence, epsilon_ns: i64, reach_ns: 
                             attempt.style,
                             Style::Block | Style::Alone(When::Strong) | Style::ReadOnly(When::Strong)
                         )
+                }
+                "23503" => {
+                    let asked = |done: &Done| matches!(done.statement, Statement::AddForeign(_));
+                    let before =
+                        |other: &Attempt| other.done.iter().any(|other| asked(other) && other.invoked < done.at);
+                    !matches!(table, Table::Parents | Table::Children) || !attempts.iter().any(before)
                 }
                 // Its unique indexes are none of the model's business: CHECK TABLE tells whether they are right.
                 "23505" if table == Table::Items => false,

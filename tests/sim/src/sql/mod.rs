@@ -17,6 +17,7 @@
 
 pub mod client;
 pub mod engine;
+mod families;
 pub mod host;
 pub mod items;
 pub mod judge;

@@ -152,9 +152,12 @@ impl Model {
             | Statement::Savepoint(_)
             | Statement::RollbackTo(_)
             | Statement::Release(_) => unreachable!("done above"),
-            Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs => {
-                unreachable!("no statement for the model")
-            }
+            Statement::CreateIndex { .. }
+            | Statement::DropIndex(_)
+            | Statement::CheckIndexes
+            | Statement::ShowJobs
+            | Statement::AddForeign(_)
+            | Statement::DropForeign(_) => unreachable!("no statement for the model"),
             Statement::Select { what, rows, order, limit, .. } => {
                 let found = stored.iter().filter(|(key, values)| matches(table, rows, key, values));
                 let mut found: Vec<Vec<Datum>> = found.map(|(key, values)| whole(key, values)).collect();
@@ -243,6 +246,19 @@ impl Model {
     /// Whether a row is there.
     pub fn holds(&self, table: Table, key: &[i64]) -> bool {
         self.tables.get(&table).is_some_and(|stored| stored.contains_key(key))
+    }
+}
+
+impl Model {
+    /// A child whose parent is not there.
+    pub fn orphan(&self) -> Option<&[i64]> {
+        let parents = self.tables.get(&Table::Parents);
+        let is_orphan = |values: &[Datum]| match values {
+            [Datum::Int(parent)] => !parents.is_some_and(|parents| parents.contains_key([*parent].as_slice())),
+            _ => false,
+        };
+        let children = self.tables.get(&Table::Children)?;
+        children.iter().find(|(_, values)| is_orphan(values)).map(|(key, _)| key.as_slice())
     }
 }
 

@@ -13,6 +13,7 @@
 //! | move, pages | rows that move while they are read page by page | a page of another timestamp |
 //! | make, use, drop | tables with DEFAULTs, used at once by others | NULL for a DEFAULT, a table that is not there |
 //! | items, index, check | rows under indexes that come and go | entries without rows, rows without entries |
+//! | family, foreign | parents and children, under a foreign key that comes and goes | an orphan |
 //! | mistake | a statement that fails in the midst of a block | effects of what failed |
 //! | savepoints | the same, taken back, as is what a timeout cut off, and other work | effects of what was taken back, or its loss |
 
@@ -92,6 +93,12 @@ pub enum Kind {
     DropIndex,
     /// Compares the indexes with the table.
     CheckIndexes,
+    /// Writes parents and children.
+    Family,
+    /// Reads them.
+    ReadFamilies,
+    /// Makes a foreign key of them, or drops it.
+    Foreign,
     /// Makes a mistake in a block.
     Mistake,
     /// Makes a mistake, and more, and takes it back.
@@ -103,10 +110,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Those that are drawn where indexes come and go, each with its weight.
-    pub const SCHEMA: [(Kind, u32); 5] =
-        [(Kind::Items, 12), (Kind::ReadItems, 4), (Kind::MakeIndex, 3), (Kind::DropIndex, 1), (Kind::CheckIndexes, 3)];
-
     /// Those that are drawn.
     pub const DRAWN: [Kind; 18] = [
         Kind::Append,
@@ -181,6 +184,8 @@ pub struct Book {
     pub made: Vec<u64>,
     /// Indexes that are there, as far as is known.
     pub indexes: Vec<u64>,
+    /// The foreign key that is there, as far as is known.
+    pub foreign: Option<u64>,
     /// Reads without locks, to be done again.
     pub answered: Vec<(Statement, Timestamp)>,
     last: i64,
@@ -396,11 +401,12 @@ impl Book {
             Kind::Items | Kind::ReadItems | Kind::MakeIndex | Kind::DropIndex | Kind::CheckIndexes => {
                 self.about_indexes(kind, when, rng)
             }
+            Kind::Family | Kind::ReadFamilies | Kind::Foreign => self.families(kind, when, rng),
             Kind::Savepoints => block(self.saved(rng)),
             Kind::Again if self.answered.is_empty() => return self.program(Kind::Total, rng),
             Kind::Again => {
                 let (statement, at) = pick(rng, &self.answered).clone();
-                let style = if rng.random() || statement.is_about_indexes() {
+                let style = if rng.random() || statement.is_about_schema() {
                     Style::Alone(When::Exactly(at))
                 } else {
                     Style::ReadOnly(When::Exactly(at))

@@ -27,6 +27,10 @@ pub enum Table {
     Tokens,
     /// Indexed, by indexes that come and go; not always there.
     Items,
+    /// Referred to, at times.
+    Parents,
+    /// Refers to them.
+    Children,
     /// Made and dropped under load.
     Made(u64),
 }
@@ -73,6 +77,7 @@ static COSTS: [ColumnDef; 1] = [column("cost", "BIGINT NOT NULL", None)];
 static MARKS: [ColumnDef; 1] = [column("mark", "BIGINT", None)];
 static PEOPLE: [ColumnDef; 2] =
     [column("name", "TEXT NOT NULL", None), column("visits", "BIGINT NOT NULL DEFAULT 1", Some(Default::Int(1)))];
+static PARENT: [ColumnDef; 1] = [column("parent", "BIGINT", None)];
 static ITEMS: [ColumnDef; 2] = [column("a", "BIGINT", None), column("b", "BIGINT", None)];
 static MADE: [ColumnDef; 4] = [
     column("a", "BIGINT NOT NULL DEFAULT 42", Some(Default::Int(42))),
@@ -83,7 +88,7 @@ static MADE: [ColumnDef; 4] = [
 
 impl Table {
     /// Those that are there from the start.
-    pub const FIXED: [Table; 9] = [
+    pub const FIXED: [Table; 11] = [
         Table::Lists,
         Table::Pairs,
         Table::Accounts,
@@ -93,6 +98,8 @@ impl Table {
         Table::Users,
         Table::Steps,
         Table::Tokens,
+        Table::Parents,
+        Table::Children,
     ];
 
     /// Its name.
@@ -122,7 +129,8 @@ impl Table {
             Table::Doctors => &CALLS,
             Table::Budget => &COSTS,
             Table::Users => &PEOPLE,
-            Table::Mono | Table::Steps | Table::Tokens => &MARKS,
+            Table::Mono | Table::Steps | Table::Tokens | Table::Parents => &MARKS,
+            Table::Children => &PARENT,
             Table::Items => &ITEMS,
             Table::Made(_) => &MADE,
         }
@@ -233,6 +241,10 @@ pub enum Statement {
     CheckIndexes,
     /// SHOW JOBS.
     ShowJobs,
+    /// ALTER TABLE children ADD CONSTRAINT .. FOREIGN KEY, of this number.
+    AddForeign(u64),
+    /// ALTER TABLE children DROP CONSTRAINT.
+    DropForeign(u64),
     /// SET LOCAL of a timeout, in milliseconds: of the wait for a lock, or of a statement.
     Patience {
         /// Which.
@@ -359,11 +371,13 @@ impl Statement {
     }
 
     /// Whether it is about the schema, of which the model knows nothing.
-    pub fn is_about_indexes(&self) -> bool {
-        matches!(
-            self,
-            Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs
-        )
+    pub fn is_about_schema(&self) -> bool {
+        let foreign = matches!(self, Statement::AddForeign(_) | Statement::DropForeign(_));
+        foreign
+            || matches!(
+                self,
+                Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs
+            )
     }
 
     /// The table.
@@ -372,6 +386,7 @@ impl Statement {
             Statement::CreateIndex { .. } | Statement::DropIndex(_) | Statement::CheckIndexes | Statement::ShowJobs => {
                 Table::Items
             }
+            Statement::AddForeign(_) | Statement::DropForeign(_) => Table::Children,
             // What a block with savepoints inserts.
             Statement::Patience { .. } | Statement::Savepoint(_) | Statement::RollbackTo(_) | Statement::Release(_) => {
                 Table::Users
@@ -404,6 +419,10 @@ impl Statement {
             Statement::DropIndex(number) => format!("DROP INDEX i{number}"),
             Statement::CheckIndexes => "CHECK TABLE items".into(),
             Statement::ShowJobs => "SHOW JOBS".into(),
+            Statement::AddForeign(number) => {
+                format!("ALTER TABLE children ADD CONSTRAINT f{number} FOREIGN KEY (parent) REFERENCES parents")
+            }
+            Statement::DropForeign(number) => format!("ALTER TABLE children DROP CONSTRAINT f{number}"),
             Statement::Patience { of_locks, ms } => {
                 let name = if *of_locks { "lock_timeout" } else { "statement_timeout" };
                 format!("SET LOCAL {name} = '{ms}ms'")
