@@ -125,7 +125,7 @@ pub fn catalog(data: &[u8]) {
     let statements = ["SELECT * FROM t", "INSERT INTO t VALUES (DEFAULT)", "DELETE FROM t", "UPDATE t SET a = DEFAULT"];
     for text in statements {
         for statement in parser::parse(text).expect("a sound statement") {
-            let _ = planner::plan(&statement, &catalog);
+            let _ = planner::plan(&statement, &catalog, &QUERIES);
         }
     }
 }
