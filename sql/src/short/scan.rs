@@ -155,6 +155,7 @@ impl<S: Deref<Target = Scan>> RowScanner<S> {
     }
 
     /// Of the rows, only these columns matter.
+    #[cfg(feature = "datafusion")]
     pub(crate) fn wanted(self, wanted: Vec<bool>) -> RowScanner<S> {
         RowScanner { wanted: Some(wanted), ..self }
     }
