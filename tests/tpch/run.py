@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """TPC-H against a running Meridian node and PostgreSQL, in one run: are the rows equal, and how long does each take?
 
-    meridian demo &                        # or any other cluster
-    tests/tpch/run.py --connect 127.0.0.1:7101 --scale 0.1
+    meridian demo --ephemeral              # in another terminal; or any other cluster
+    tests/tpch/run.py --connect 127.0.0.1:26257 --scale 0.1
 
 It makes the data with tpchgen-cli (from PyPI, into a folder of its own), loads both, runs the 22 queries of
 sql/tests/tpch on both, in turn, and prints a table. PostgreSQL must be installed; a server of its own is started on a free
@@ -15,6 +15,7 @@ import io
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -155,13 +156,15 @@ def timed(server, text, times):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--connect", default="127.0.0.1:7101", help="a node of the cluster")
+    parser.add_argument("--connect", default="127.0.0.1:26257", help="a node of the cluster")
     parser.add_argument("--binary", default=os.environ.get("MERIDIAN", "meridian"))
     parser.add_argument("--scale", type=float, default=0.1)
     parser.add_argument("--times", type=int, default=3, help="the best of so many")
     parser.add_argument("--loaded", action="store_true", help="the cluster has the data already")
     args = parser.parse_args()
 
+    # PostgreSQL must not outlive whoever stops this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tpch-"))
     folder.chmod(0o755)
     postgres = None

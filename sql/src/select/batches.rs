@@ -11,9 +11,10 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, DataType as ArrowType, Date32Type, Decimal128Type, Decimal256Type, DurationNanosecondType,
     Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
-    IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType, UInt64Type, i256,
+    IntervalUnit, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+    UInt64Type, i256,
 };
-use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use num_bigint::BigInt;
 use truetime::Timestamp;
 
@@ -22,6 +23,19 @@ use super::{errors, types};
 use crate::SqlError;
 use crate::types::{ArrayValue, DataType, Datum, Interval, Json, Numeric};
 use crate::value;
+
+/// Some columns of rows, as the schema has them.
+pub(super) fn batch(schema: &SchemaRef, columns: &[usize], rows: &[&[Datum]]) -> Result<RecordBatch, SqlError> {
+    let arrays = columns
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| array(field.data_type(), rows.iter().map(|row| &row[*column])))
+        .collect::<Result<_, _>>()?;
+    // Of no columns, a batch has its rows only by their count.
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+        .map_err(|err| SqlError::new("XX000", err.to_string()))
+}
 
 /// Values of one column. XX001 for a value that is not of the type.
 pub(super) fn array<'a>(ty: &ArrowType, values: impl Iterator<Item = &'a Datum>) -> Result<ArrayRef, SqlError> {

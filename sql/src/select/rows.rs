@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
@@ -19,7 +19,6 @@ use futures::stream;
 use super::channel::Handle;
 use super::runtime::BATCH_ROWS;
 use super::{batches, errors, types};
-use crate::SqlError;
 use crate::system::SystemTable;
 use crate::types::Datum;
 
@@ -74,21 +73,6 @@ struct RowsExec {
     properties: Arc<PlanProperties>,
 }
 
-impl RowsExec {
-    fn batch(&self, rows: &[Vec<Datum>]) -> Result<RecordBatch, SqlError> {
-        let schema = self.schema();
-        let arrays = self
-            .columns
-            .iter()
-            .zip(schema.fields())
-            .map(|(column, field)| batches::array(field.data_type(), rows.iter().map(|row| &row[*column])))
-            .collect::<Result<_, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(schema, arrays, &options)
-            .map_err(|err| SqlError::new("XX000", err.to_string()))
-    }
-}
-
 impl DisplayAs for RowsExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Rows of {}.{}", self.table.schema, self.table.name)
@@ -126,7 +110,9 @@ impl ExecutionPlan for RowsExec {
         let outside = || DataFusionError::Internal("a system table is read outside of a session".into());
         let handle = context.session_config().get_extension::<Handle>().ok_or_else(outside)?;
         let rows = handle.system.of(self.table).ok_or_else(outside)?;
-        let batches = rows.chunks(BATCH_ROWS).map(|rows| self.batch(rows).map_err(errors::wrap));
+        let rows: Vec<&[Datum]> = rows.iter().map(Vec::as_slice).collect();
+        let batch = |rows| batches::batch(&self.schema(), &self.columns, rows).map_err(errors::wrap);
+        let batches = rows.chunks(BATCH_ROWS).map(batch);
         let batches: Vec<Result<RecordBatch, DataFusionError>> = batches.collect();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream::iter(batches))))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Constraint, Constraints, DFSchema};
@@ -30,14 +30,14 @@ use truetime::Timestamp;
 use super::channel::{Handle, Rest};
 use super::functions::NoRandom;
 use super::{batches, errors, pushdown, types};
-use crate::SqlError;
 use crate::catalog::Table;
 use crate::entry::Layout;
 use crate::expr::{EvalContext, Expr};
 use crate::plan::Scan;
 use crate::plan::access::{self, Access};
 use crate::plan::index::{self, Wishes};
-use crate::short::{Found, Pages, RowScanner};
+use crate::short::{Pages, RowScanner};
+use crate::types::Datum;
 
 /// Expressions of a scan are constants.
 pub(super) const CONSTANTS: EvalContext<'static> = EvalContext { params: &[], now: Timestamp::ZERO, random: &NoRandom };
@@ -347,22 +347,10 @@ impl Reading {
             let Some(rows) = rows else { return Ok(None) };
             self.at = At::Rest(Box::new(rest));
             if !rows.is_empty() {
-                return Ok(Some((self.batch(&rows).map_err(errors::wrap)?, self)));
+                let rows: Vec<&[Datum]> = rows.iter().map(|found| found.row.as_slice()).collect();
+                let batch = batches::batch(&self.scan.schema(), &self.scan.columns, &rows);
+                return Ok(Some((batch.map_err(errors::wrap)?, self)));
             }
         }
-    }
-
-    fn batch(&self, rows: &[Found]) -> Result<RecordBatch, SqlError> {
-        let schema = self.scan.schema();
-        let arrays = self
-            .scan
-            .columns
-            .iter()
-            .zip(schema.fields())
-            .map(|(column, field)| batches::array(field.data_type(), rows.iter().map(|found| &found.row[*column])))
-            .collect::<Result<_, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(schema, arrays, &options)
-            .map_err(|err| SqlError::new("XX000", err.to_string()))
     }
 }
